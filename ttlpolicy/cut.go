@@ -1,0 +1,35 @@
+package ttlpolicy
+
+import "time"
+
+// Cut says how far down a family goes: its waterline. It says nothing of
+// whether a key is eligible; Judge does.
+type Cut struct {
+	// Persistent lets keys without a TTL go.
+	Persistent bool
+	// None keeps every key with a TTL. It wins over All.
+	None bool
+	// All lets every eligible key go, with and without TTL: no waterline.
+	All bool
+	// TTL is the highest remaining TTL that goes, as seen at the census' time zero.
+	TTL time.Duration
+}
+
+// TakeAll is the cut that lets all that is eligible go.
+func TakeAll() Cut { return Cut{Persistent: true, All: true} }
+
+// TakeNone is the cut that lets nothing go.
+func TakeNone() Cut { return Cut{None: true} }
+
+// Takes says whether a key lies below the waterline. Elapsed is the time since
+// the census' time zero: a TTL has run down by as much since then, so that a
+// waterline stays with its keys however long a walk takes.
+func (c Cut) Takes(f Facts, elapsed time.Duration) bool {
+	switch f.Expiry {
+	case Persistent:
+		return c.Persistent
+	case Expiring:
+		return !c.None && (c.All || f.TTL <= c.TTL-max(elapsed, 0))
+	}
+	return false
+}
