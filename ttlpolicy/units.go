@@ -92,50 +92,63 @@ func ParsePercent(s string) (float64, error) {
 	return share, nil
 }
 
-const (
-	day           = 24 * time.Hour
-	durationForms = "write 45m, 1h30m, 7d, 1d12h, 1.5s, 250ms or 0s"
-)
+const day = 24 * time.Hour
 
-// ParseDuration reads what time.ParseDuration does, and days in front of it:
-// "7d", "1d12h". Nothing below zero.
+const durationForms = "write 45m, 1h30m, 7d, 1d12h, 1.5s, 250ms or 0s"
+
+// ParseDuration reads what time.ParseDuration does, in whole nanoseconds and
+// not below zero, and days of 24 hours too: "7d", "1d12h". A bare "0" is zero.
 func ParseDuration(s string) (time.Duration, error) {
 	text := strings.TrimSpace(s)
-	notUnderstood := fmt.Errorf("duration %q is not understood: %s", s, durationForms)
+	if text == "0" {
+		return 0, nil
+	}
 	if strings.HasPrefix(text, "-") {
 		return 0, fmt.Errorf("duration %q lies below zero: %s", s, durationForms)
 	}
-	tooLong := fmt.Errorf("duration %q is too long: at most %s", s, FormatDuration(math.MaxInt64/day*day))
-	var days time.Duration
-	rest := text
-	if end := numberEnd(text); strings.HasPrefix(text[end:], "d") {
-		number, ok := parseDecimal(text[:end])
-		if !ok {
-			return 0, notUnderstood
+	total := new(big.Rat)
+	for first := true; first || text != ""; first = false {
+		end := numberEnd(text)
+		number, isNumber := parseDecimal(text[:end])
+		text = text[end:]
+		end = strings.IndexFunc(text, func(r rune) bool { return r == '.' || r >= '0' && r <= '9' })
+		if end < 0 {
+			end = len(text)
 		}
-		number.Mul(number, new(big.Rat).SetInt64(int64(day)))
-		if !number.IsInt() {
-			return 0, notUnderstood
+		unit, isUnit := durationUnit(text[:end])
+		text = text[end:]
+		if !isNumber || !isUnit {
+			return 0, fmt.Errorf("duration %q is not understood: %s", s, durationForms)
 		}
-		if !number.Num().IsInt64() {
-			return 0, tooLong
-		}
-		days, rest = time.Duration(number.Num().Int64()), text[end+1:]
-		if rest == "" {
-			return days, nil
-		}
-		if rest == "0" {
-			return 0, notUnderstood
-		}
+		total.Add(total, number.Mul(number, new(big.Rat).SetInt64(int64(unit))))
 	}
-	d, err := time.ParseDuration(rest)
-	if err != nil || strings.ContainsAny(rest, "+-") {
-		return 0, notUnderstood
+	if !total.IsInt() {
+		return 0, fmt.Errorf("duration %q is not a whole number of nanoseconds: %s", s, durationForms)
 	}
-	if days > math.MaxInt64-d {
-		return 0, tooLong
+	if !total.Num().IsInt64() {
+		return 0, fmt.Errorf("duration %q is too long: at most %s", s, FormatDuration(math.MaxInt64/day*day))
 	}
-	return days + d, nil
+	return time.Duration(total.Num().Int64()), nil
+}
+
+func durationUnit(name string) (time.Duration, bool) {
+	switch name {
+	case "d":
+		return day, true
+	case "h":
+		return time.Hour, true
+	case "m":
+		return time.Minute, true
+	case "s":
+		return time.Second, true
+	case "ms":
+		return time.Millisecond, true
+	case "us", "µs", "μs":
+		return time.Microsecond, true
+	case "ns":
+		return time.Nanosecond, true
+	}
+	return 0, false
 }
 
 // FormatDuration writes a duration without the zeros that time.Duration.String

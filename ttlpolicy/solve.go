@@ -1,0 +1,82 @@
+package ttlpolicy
+
+import "math"
+
+// Solve finds the cuts, one a family, that free need bytes: families in order,
+// within one keys without TTL first and then by least remaining TTL. The last
+// band is taken whole, so that they free at least need and at most a band more.
+// Families behind the one that suffices give nothing.
+//
+// Missing is what the estimate falls short of need even when all that is
+// eligible goes. KeepNewest bounds what Solve reckons with, not the cut of a
+// family that goes entirely: KeepNewestCut is a floor to hold besides.
+func (c *Census) Solve(need int64) (cuts []Cut, missing int64) {
+	cuts = c.takeNone()
+	left := float64(need)
+	for i := range c.families {
+		if left <= 0 {
+			return cuts, 0
+		}
+		f := &c.families[i]
+		var taken tally
+		enough := false
+		for cut, b := range f.steps(c.scale()) {
+			taken.add(b, 1)
+			if enough = c.price(f, taken).bytes*c.scale() >= left; enough {
+				cuts[i] = cut
+				break
+			}
+		}
+		if enough {
+			return cuts, 0
+		}
+		cuts[i] = TakeAll()
+		left -= c.price(f, taken).bytes * c.scale()
+	}
+	return cuts, whole(math.Ceil(max(left, 0)))
+}
+
+// SolveLow is Solve made cautious, for a first walk: cuts that with 97.5 % free
+// no more than need, so that the walk doesn't reach the target half-way and
+// leave older keys than it took. It allows for the sampling error, and for slack,
+// the share by which the bytes may err besides. It may take nothing at all: then
+// a single step may already be more than need.
+func (c *Census) SolveLow(need int64, slack float64) []Cut {
+	chosen := c.takeNone()
+	if need <= 0 {
+		return chosen
+	}
+	cuts := c.takeNone()
+	var before sum // of the families that go entirely
+	for i := range c.families {
+		f := &c.families[i]
+		var taken tally
+		high := func() float64 {
+			total := before
+			total.add(c.price(f, taken))
+			_, _, high := c.weigh(total, slack)
+			return high
+		}
+		for cut, b := range f.steps(c.scale()) {
+			taken.add(b, 1)
+			// Not the first step that exceeds need ends it: a bound from few
+			// keys is wide, and one from more keys may lie below it.
+			if cuts[i] = cut; high() <= float64(need) {
+				copy(chosen, cuts)
+			}
+		}
+		if cuts[i] = TakeAll(); high() < float64(need) {
+			copy(chosen, cuts)
+		}
+		before.add(c.price(f, taken))
+	}
+	return chosen
+}
+
+func (c *Census) takeNone() []Cut {
+	cuts := make([]Cut, len(c.families))
+	for i := range cuts {
+		cuts[i] = TakeNone()
+	}
+	return cuts
+}
