@@ -38,9 +38,11 @@ type Server struct {
 	TLSAddr           string // host:port of the TLS port; empty unless started by StartTLS
 	CACert, Cert, Key string // PEM files: the CA, and a client's certificate and key signed by it
 
-	tb   testing.TB
-	args []string
-	proc *process
+	tb      testing.TB
+	args    []string
+	tlsPort int
+	conf    string // a sentinel's configuration file, which it rewrites; empty for other servers
+	proc    *process
 }
 
 // Start starts a redis-server without persistence. args are redis-server's own ("--maxmemory", "1mb") and win over the
@@ -63,7 +65,7 @@ func newServer(t testing.TB, args []string) *Server {
 	s := &Server{Dir: dir, Sock: filepath.Join(dir, "redis.sock"), Password: argument(args, "--requirepass"), tb: t, args: args}
 	t.Cleanup(func() {
 		s.Kill()
-		if t.Failed() {
+		if t.Failed() && s.proc != nil {
 			t.Logf("redis-server %s wrote:\n%s", s.Addr, s.logTail())
 		}
 		if err := os.RemoveAll(dir); err != nil {
@@ -79,7 +81,11 @@ func (s *Server) startOnFreePort(t testing.TB) {
 	t.Helper()
 	for attempt := 1; ; attempt++ {
 		s.Port = freePort(t)
-		s.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port))
+		s.Addr = loopback(s.Port)
+		if s.Cert != "" {
+			s.tlsPort = freePort(t)
+			s.TLSAddr = loopback(s.tlsPort)
+		}
 		err := s.launch()
 		if err == nil {
 			return
@@ -90,6 +96,8 @@ func (s *Server) startOnFreePort(t testing.TB) {
 	}
 }
 
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
 // freePort returns a loopback port which is free, and whose cluster bus port (10000 higher) is free as well.
 func freePort(t testing.TB) int {
 	t.Helper()
@@ -99,7 +107,7 @@ func freePort(t testing.TB) int {
 			t.Fatalf("finding a free port: %v", err)
 		}
 		port := l.Addr().(*net.TCPAddr).Port
-		bus, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+10000)))
+		bus, err := net.Listen("tcp", loopback(port+10000))
 		l.Close()
 		if err == nil {
 			bus.Close()
@@ -131,7 +139,7 @@ func (s *Server) launch() error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(bin, append(s.defaults(), s.args...)...)
+	cmd := exec.Command(bin, s.arguments()...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.Dir, logFile, logFile
 	proc, err := startProcess(cmd)
 	if err != nil {
@@ -149,11 +157,18 @@ func (s *Server) launch() error {
 	return nil
 }
 
-func (s *Server) defaults() []string {
-	return []string{
-		"--bind", "127.0.0.1", "--port", strconv.Itoa(s.Port), "--dir", s.Dir, "--unixsocket", s.Sock,
-		"--save", "", "--appendonly", "no", "--daemonize", "no",
+func (s *Server) arguments() []string {
+	common := []string{"--bind", "127.0.0.1", "--port", strconv.Itoa(s.Port), "--dir", s.Dir, "--unixsocket", s.Sock, "--daemonize", "no"}
+	if s.conf != "" {
+		return append([]string{s.conf, "--sentinel"}, common...)
 	}
+	// A primary waits 5 s for more replicas before it sends its data: a test brings all it has at once.
+	arguments := append(common, "--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0")
+	if s.tlsPort != 0 {
+		arguments = append(arguments, "--tls-port", strconv.Itoa(s.tlsPort), "--tls-ca-cert-file", s.CACert,
+			"--tls-cert-file", filepath.Join(s.Dir, "server.crt"), "--tls-key-file", filepath.Join(s.Dir, "server.key"))
+	}
+	return append(arguments, s.args...)
 }
 
 // awaitReady waits for an answer that only our own process can give: another server may sit on the port we wanted.
@@ -161,7 +176,7 @@ func (s *Server) awaitReady() error {
 	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
 	defer cancel()
 	for {
-		answer, err := s.ask("INFO", "server")
+		answer, err := s.ask(ctx, "INFO", "server")
 		switch {
 		case err == nil && strings.Contains(answer, fmt.Sprintf("process_id:%d\r\n", s.PID())):
 			return nil
@@ -247,7 +262,26 @@ func (s *Server) logTail() string {
 		return err.Error()
 	}
 	lines := strings.Split(strings.TrimSpace(string(written)), "\n")
-	return strings.Join(lines[max(0, len(lines)-30):], "\n")
+	return strings.Join(lines[max(0, len(lines)-10):], "\n")
+}
+
+// await polls until done says so, and fails the test with what is still missing when it does not within readyWithin.
+func await(t testing.TB, what string, done func(context.Context) (missing string, err error)) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
+	defer cancel()
+	missing, err := "", error(nil)
+	for ctx.Err() == nil {
+		// The last answer may be cut short by ctx itself; the one before tells more.
+		if m, e := done(ctx); ctx.Err() == nil {
+			missing, err = m, e
+		}
+		if missing == "" && err == nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("waiting for %s: after %s: %s %v", what, readyWithin, missing, err)
 }
 
 // argument returns the value that follows name, the last one if there are several.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -85,5 +87,14 @@ func TestAServerWithAPasswordStarts(t *testing.T) {
 	s := redistest.Start(t, "--requirepass", "secret")
 	if err := s.Client().Ping(context.Background()).Err(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestAMissingRedisServerFailsATestAndSaysWhatToInstall(t *testing.T) {
+	self := exec.Command(os.Args[0], "-test.run=^TestServersAreApart$")
+	self.Env = append(os.Environ(), "PATH="+t.TempDir())
+	out, err := self.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "apt-get install redis-server") || strings.Contains(string(out), "SKIP") {
+		t.Fatalf("without redis-server: %v, %s", err, out)
 	}
 }

@@ -1,0 +1,176 @@
+package redistest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// StartReplica starts a replica of another server and waits until it has its data.
+func StartReplica(t testing.TB, of *Server, args ...string) *Server {
+	t.Helper()
+	base := []string{"--replicaof", "127.0.0.1", strconv.Itoa(of.Port)}
+	if of.Password != "" {
+		base = append(base, "--masterauth", of.Password)
+	}
+	s := Start(t, append(base, args...)...)
+	await(t, "replica "+s.Addr+" of "+of.Addr, s.linkUp)
+	return s
+}
+
+func (s *Server) linkUp(ctx context.Context) (missing string, err error) {
+	return s.infoSays(ctx, "replication", "master_link_status:up")
+}
+
+func (s *Server) infoSays(ctx context.Context, section, line string) (missing string, err error) {
+	answer, err := s.ask(ctx, "INFO", section)
+	if err != nil || strings.Contains(answer, line+"\r\n") {
+		return "", err
+	}
+	return fmt.Sprintf("%s lacks %s", s.Addr, line), nil
+}
+
+// StartSentinel starts n sentinels that watch master under a name, and waits until they know each other and its
+// replicas. A majority fails it over after a second without an answer.
+func StartSentinel(t testing.TB, master *Server, name string, n int) []*Server {
+	t.Helper()
+	sentinels := make([]*Server, n)
+	for i := range sentinels {
+		s := newServer(t, nil)
+		s.conf = filepath.Join(s.Dir, "sentinel.conf")
+		conf := fmt.Sprintf("sentinel monitor %[1]s 127.0.0.1 %[2]d %[3]d\nsentinel down-after-milliseconds %[1]s 1000\n"+
+			"sentinel failover-timeout %[1]s 5000\n", name, master.Port, n/2+1)
+		if master.Password != "" {
+			conf += fmt.Sprintf("sentinel auth-pass %s %s\n", name, master.Password)
+		}
+		if err := os.WriteFile(s.conf, []byte(conf), 0o600); err != nil {
+			t.Fatalf("writing a sentinel's configuration: %v", err)
+		}
+		s.startOnFreePort(t)
+		sentinels[i] = s
+	}
+	replicas, err := master.ask(context.Background(), "INFO", "replication")
+	if err != nil {
+		t.Fatalf("asking %s for its replicas: %v", master.Addr, err)
+	}
+	_, count, _ := strings.Cut(replicas, "connected_slaves:")
+	count, _, _ = strings.Cut(count, "\r\n")
+	for _, s := range sentinels {
+		await(t, "sentinel "+s.Addr, func(ctx context.Context) (string, error) {
+			return s.infoSays(ctx, "sentinel", fmt.Sprintf("master0:name=%s,status=ok,address=%s,slaves=%s,sentinels=%d", name, master.Addr, count, n))
+		})
+	}
+	return sentinels
+}
+
+// clusterSlots is how many slots every cluster has.
+const clusterSlots = 16384
+
+// Cluster is a Redis Cluster of private servers.
+type Cluster struct {
+	Masters  []*Server // the slots are dealt out to them in order, in even and unbroken ranges
+	Replicas []*Server // replica i is one of master i modulo the number of masters
+
+	tb testing.TB
+}
+
+// StartCluster starts a cluster and waits until every node finds it complete. args go to every node.
+func StartCluster(t testing.TB, masters, replicasPerMaster int, args ...string) *Cluster {
+	t.Helper()
+	args = append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "3000"}, args...)
+	c := &Cluster{tb: t}
+	for range masters {
+		c.Masters = append(c.Masters, Start(t, args...))
+	}
+	for range masters * replicasPerMaster {
+		c.Replicas = append(c.Replicas, Start(t, args...))
+	}
+	for i, s := range c.nodes() {
+		// Distinct epochs spare the nodes the rounds in which they settle who yields.
+		c.run(s, "CLUSTER", "SET-CONFIG-EPOCH", strconv.Itoa(i+1))
+		if i > 0 {
+			c.run(s, "CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(c.Masters[0].Port))
+		}
+	}
+	for i, s := range c.Masters {
+		command := []string{"CLUSTER", "ADDSLOTS"}
+		for slot := i * clusterSlots / masters; slot < (i+1)*clusterSlots/masters; slot++ {
+			command = append(command, strconv.Itoa(slot))
+		}
+		c.run(s, command...)
+	}
+	for i, s := range c.Replicas {
+		id := c.run(c.Masters[i%masters], "CLUSTER", "MYID")
+		await(t, "replica "+s.Addr, func(ctx context.Context) (string, error) {
+			_, err := s.ask(ctx, "CLUSTER", "REPLICATE", id) // refused until it has heard of that master
+			return "", err
+		})
+		await(t, "replica "+s.Addr, s.linkUp)
+	}
+	for _, s := range c.nodes() {
+		await(t, "cluster node "+s.Addr, func(ctx context.Context) (string, error) { return c.agreed(ctx, s) })
+	}
+	return c
+}
+
+// agreed tells what s does not know yet of the cluster.
+func (c *Cluster) agreed(ctx context.Context, s *Server) (missing string, err error) {
+	info, err := s.ask(ctx, "CLUSTER", "INFO")
+	if err != nil {
+		return "", err
+	}
+	if !strings.Contains(info, "cluster_state:ok\r\n") {
+		return "cluster_state is not ok", nil
+	}
+	view, err := s.ask(ctx, "CLUSTER", "NODES")
+	if err != nil {
+		return "", err
+	}
+	masters, replicas := 0, 0
+	for line := range strings.Lines(view) {
+		switch flags := strings.Fields(line)[2]; strings.TrimPrefix(flags, "myself,") {
+		case "master":
+			masters++
+		case "slave":
+			replicas++
+		}
+	}
+	if masters != len(c.Masters) || replicas != len(c.Replicas) {
+		return "nodes are missing:\n" + view, nil
+	}
+	return "", nil
+}
+
+// Client is a plain client for the whole cluster, as Server.Client is for one server.
+func (c *Cluster) Client() *redis.ClusterClient {
+	var addrs []string
+	for _, s := range c.Masters {
+		addrs = append(addrs, s.Addr)
+	}
+	client := redis.NewClusterClient(&redis.ClusterOptions{
+		Addrs: addrs, Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+	c.tb.Cleanup(func() { client.Close() })
+	return client
+}
+
+func (c *Cluster) nodes() []*Server {
+	return append(append([]*Server{}, c.Masters...), c.Replicas...)
+}
+
+func (c *Cluster) run(s *Server, command ...string) string {
+	c.tb.Helper()
+	answer, err := s.ask(context.Background(), command...)
+	if err != nil {
+		c.tb.Fatalf("making a cluster: %s %s on %s: %v", command[0], command[1], s.Addr, err)
+	}
+	return answer
+}
