@@ -1,0 +1,97 @@
+// Package keyspace is the only door to Redis: connections that can send nothing but an allow-list,
+// the nodes behind them, pages and samples of their keys, and the scripts that evict.
+package keyspace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Keyspace is one Redis server, or all primaries of a cluster, with one selected database.
+type Keyspace struct {
+	nodes   []*Node
+	cluster bool
+}
+
+// Open connects and asks each server who it is. Errors are *BadAddress for options that cannot be
+// used, and *Error for servers that cannot be.
+func Open(ctx context.Context, o Options) (*Keyspace, error) {
+	if len(o.Sentinels) > 0 {
+		return nil, &BadAddress{"--sentinel is not supported by this version: give the primary's own URL"}
+	}
+	if len(o.URLs) != 1 {
+		return nil, &BadAddress{"give one --url: clusters with several seeds are not supported by this version"}
+	}
+	t, err := o.parseTarget(o.URLs[0])
+	if err != nil {
+		return nil, err
+	}
+	node := newNode(o, t)
+	info, err := node.Info(ctx)
+	if err != nil {
+		return nil, errors.Join(err, node.close())
+	}
+	if info.Clustered() {
+		err := &Error{Op: "connect", Addr: node.Addr(), Kind: Other, Err: errors.New("this server is part of a cluster"),
+			Hint: "clusters are not supported by this version"}
+		return nil, errors.Join(err, node.close())
+	}
+	node.first = info
+	return &Keyspace{nodes: []*Node{node}}, nil
+}
+
+// Nodes lists the servers whose keys are this keyspace's.
+func (k *Keyspace) Nodes() []*Node { return k.nodes }
+
+// Close closes every connection.
+func (k *Keyspace) Close() error {
+	var errs []error
+	for _, n := range k.nodes {
+		errs = append(errs, n.close())
+	}
+	return errors.Join(errs...)
+}
+
+// Node is one server.
+type Node struct {
+	addr string
+	db   int
+	data *redis.Client // the selected database
+	own  *redis.Client // database 0, where the janitor's own keys live
+	// first is what INFO said when the connection was made: it names the run that is being cleaned.
+	first  Info
+	loaded loadedScripts
+}
+
+func newNode(o Options, t target) *Node {
+	// One connection scans, one reads facts, one is the canary, and the workers evict.
+	n := &Node{addr: t.addr, db: t.db, data: o.client(t, t.db, o.Workers+3)}
+	n.own = n.data
+	if t.db != 0 {
+		n.own = o.client(t, 0, 2)
+	}
+	return n
+}
+
+func (n *Node) close() error {
+	err := n.data.Close()
+	if n.own != n.data {
+		err = errors.Join(err, n.own.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("close connections to %s: %w", n.addr, err)
+	}
+	return nil
+}
+
+// Addr is HOST:PORT or the path of the socket.
+func (n *Node) Addr() string { return n.addr }
+
+// DB is the number of the selected database.
+func (n *Node) DB() int { return n.db }
+
+// First is what the server said of itself when the connection was made.
+func (n *Node) First() Info { return n.first }

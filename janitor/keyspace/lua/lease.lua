@@ -1,0 +1,15 @@
+-- Takes or renews the lease, or tells who holds it.
+-- KEYS: 1 the lease. ARGV: 1 token, 2 lease in ms, 3 holder, 4 since, 5 renew only (1/0)
+local held = redis.call('HGETALL', KEYS[1])
+local fields = {}
+for i = 1, #held, 2 do fields[held[i]] = held[i + 1] end
+if fields.token and fields.token ~= ARGV[1] then
+  return {'held', fields.holder or '', fields.since or '', redis.call('PTTL', KEYS[1])}
+end
+if not fields.token and ARGV[5] == '1' then return {'lost', '', '', 0} end
+-- While Redis is out of memory a script's first write must be one that needs none. On a missing key
+-- this one does nothing, and lets the rest pass.
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+redis.call('HSET', KEYS[1], 'token', ARGV[1], 'holder', ARGV[3], 'since', ARGV[4])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return {'ours', ARGV[3], ARGV[4], tonumber(ARGV[2])}
