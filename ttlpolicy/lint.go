@@ -2,6 +2,7 @@ package ttlpolicy
 
 import (
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -55,7 +56,7 @@ func (f *family) matchesAlmostAll(level Level) string {
 			seen, FormatDuration(f.Lifetime))
 	}
 	return fmt.Sprintf("%s; for the oldest third write older_than: {%s: %s}, or 0s if all of them may go",
-		seen, level, FormatDuration(third))
+		seen, level, about(third))
 }
 
 func (f *family) lifetimeOverObserved() string {
@@ -74,7 +75,7 @@ func (f *family) lifetimeOverObserved() string {
 	}
 	return fmt.Sprintf("family %s: of %d keys seen 99 %% have no more than %s left, though the policy says lifetime: %s; either their writers give less, "+
 		"and ages are overstated (the keys suggest lifetime: %s), or nothing was written lately",
-		f.Family, known, FormatDuration(top), FormatDuration(f.Lifetime), FormatDuration(suggested))
+		f.Family, known, about(top), FormatDuration(f.Lifetime), about(suggested))
 }
 
 func (f *family) ttlOverLifetime() string {
@@ -83,14 +84,22 @@ func (f *family) ttlOverLifetime() string {
 	}
 	return fmt.Sprintf("family %s: %d of the %d keys seen with a TTL have more left than lifetime: %s, up to %s, and are kept, since their age can't be told; "+
 		"if every writer gives that much write lifetime: %s, else a family of their own for the longer-lived",
-		f.Family, f.over, f.withTTL, FormatDuration(f.Lifetime), FormatDuration(f.highest), FormatDuration(roundUp(f.highest)))
+		f.Family, f.over, f.withTTL, FormatDuration(f.Lifetime), about(f.highest), about(roundUp(f.highest)))
 }
 
 func roundUp(d time.Duration) time.Duration {
-	if rest := d % step(d); rest > 0 {
+	if rest := d % step(d); rest > 0 && d <= math.MaxInt64-day {
 		return d + step(d) - rest
 	}
 	return d
+}
+
+// about writes a duration that was seen, which the policy's own are not.
+func about(d time.Duration) string {
+	if d > time.Minute {
+		return FormatDuration(d.Round(time.Second))
+	}
+	return FormatDuration(d.Round(time.Millisecond))
 }
 
 // step is what people round a duration of this length to.
