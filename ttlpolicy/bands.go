@@ -31,7 +31,8 @@ func (b *band) add(bytes float64) {
 	b.squares += bytes * bytes
 }
 
-func measured(bytes float64) bool { return bytes >= 0 && !math.IsInf(bytes, 1) }
+// measured is false for what can be no size: it takes the mean, as -1 does.
+func measured(bytes float64) bool { return bytes >= 0 && bytes <= math.MaxInt64 }
 
 // histogram counts keys by remaining TTL, in bands of (edge(i), edge(i+1)].
 type histogram struct {

@@ -126,6 +126,15 @@ func TestASampleIsScaledToThePopulation(t *testing.T) {
 	}
 }
 
+func TestBytesBeyondCountingStayAtTheHighestCount(t *testing.T) {
+	c := NewCensus(Force, []Rule{evictAny("ml", hour)})
+	c.look(0, expiring(0), math.MaxInt64, 0)
+	c.Population(math.MaxInt64, false)
+	if got := c.Estimate(0, TakeAll()); got.Eligible != math.MaxInt64 || got.Bytes != math.MaxInt64 || got.BytesHigh != math.MaxInt64 || got.BytesLow < 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestKeysWithoutASizeTakeTheirFamilysMean(t *testing.T) {
 	c := exactCensus(evictAny("ml", hour), evictAny("never measured", hour))
 	c.look(0, expiring(hour/4), 300, 0)

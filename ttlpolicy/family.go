@@ -141,12 +141,9 @@ func (f *family) knownAges(from int) (n int64) {
 // ttlAt is the remaining TTL that a share of the keys of known age does not
 // exceed, to the upper edge of its band.
 func (f *family) ttlAt(share float64) time.Duration {
-	left := math.Ceil(share * float64(f.knownAges(0)))
-	for i := range bands {
+	i := 0
+	for left := math.Ceil(share * float64(f.knownAges(0))); left > 0; i++ {
 		left -= float64(f.eligible.keys(i)) + float64(f.kept.keys(i))
-		if left <= 0 {
-			return edge(i+1, f.Lifetime)
-		}
 	}
-	return f.Lifetime
+	return edge(i, f.Lifetime)
 }

@@ -1,7 +1,5 @@
 package ttlpolicy
 
-import "math"
-
 // Solve finds the cuts, one a family, that free need bytes: families in order,
 // within one keys without TTL first and then by least remaining TTL. The last
 // band is taken whole, so that they free at least need and at most a band more.
@@ -33,14 +31,14 @@ func (c *Census) Solve(need int64) (cuts []Cut, missing int64) {
 		cuts[i] = TakeAll()
 		left -= c.price(f, taken).bytes * c.scale()
 	}
-	return cuts, whole(math.Ceil(max(left, 0)))
+	return cuts, whole(max(left, 0))
 }
 
 // SolveLow is Solve made cautious, for a first walk: cuts that with 97.5 % free
 // no more than need, so that the walk doesn't reach the target half-way and
 // leave older keys than it took. It allows for the sampling error, and for slack,
-// the share by which the bytes may err besides. It may take nothing at all: then
-// a single step may already be more than need.
+// the share by which the bytes may err besides. It takes nothing at all where a
+// single step, such as all keys without TTL, may already be more than need.
 func (c *Census) SolveLow(need int64, slack float64) []Cut {
 	chosen := c.takeNone()
 	if need <= 0 {

@@ -75,10 +75,12 @@ func (n node) walk() *Census {
 // evict is what a walk with the cuts takes: the oracle, key by key.
 func (n node) evict(c *Census, cuts []Cut) (gone []bool, freed float64) {
 	gone = make([]bool, len(n.keys))
+	floors := make([]Cut, len(n.rules))
+	for i := range floors {
+		floors[i].TTL, floors[i].Persistent, _ = c.KeepNewestCut(i)
+	}
 	for i, k := range n.keys {
-		maxTTL, persistent, _ := c.KeepNewestCut(k.family)
-		floor := Cut{Persistent: persistent, TTL: maxTTL}
-		if n.rules[k.family].Judge(Force, k.met()).Eligible && cuts[k.family].Takes(k.met(), k.elapsed) && floor.Takes(k.met(), k.elapsed) {
+		if n.rules[k.family].Judge(Force, k.met()).Eligible && cuts[k.family].Takes(k.met(), k.elapsed) && floors[k.family].Takes(k.met(), k.elapsed) {
 			gone[i] = true
 			freed += k.bytes
 		}
