@@ -230,25 +230,25 @@ type Warning struct {
 // Keep counts one more key kept for a reason, and reports false for a reason it does not know.
 func (k *Kept) Keep(reason ttlpolicy.Reason, n int64) bool {
 	switch reason {
-	case ttlpolicy.Fresh:
+	case ttlpolicy.ReasonFresh:
 		k.Fresh += n
-	case ttlpolicy.NoTTL:
+	case ttlpolicy.ReasonNoTTL:
 		k.NoTTL += n
-	case ttlpolicy.TTLOverLifetime:
+	case ttlpolicy.ReasonTTLOverLifetime:
 		k.TTLOverLifetime += n
-	case ttlpolicy.Protected:
+	case ttlpolicy.ReasonProtected:
 		k.Protected += n
-	case ttlpolicy.NotIdle:
+	case ttlpolicy.ReasonNotIdle:
 		k.NotIdle += n
-	case ttlpolicy.AboveWaterline:
+	case ttlpolicy.ReasonAboveWaterline:
 		k.AboveWaterline += n
-	case ttlpolicy.Newest:
+	case ttlpolicy.ReasonNewest:
 		k.Newest += n
-	case ttlpolicy.TooLarge:
+	case ttlpolicy.ReasonTooLarge:
 		k.TooLarge += n
-	case ttlpolicy.Moved:
+	case ttlpolicy.ReasonMoved:
 		k.Moved += n
-	case ttlpolicy.Unknown:
+	case ttlpolicy.ReasonUnknown:
 		k.Unknown += n
 	default:
 		return false

@@ -1,0 +1,111 @@
+// Package pace keeps the janitor's commands short: how long one may hold the server, and how many
+// keys fit into that time.
+package pace
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"redis-janitor/ttlpolicy"
+)
+
+// Pace is how much of the server's time one command may take.
+type Pace struct {
+	Name  string
+	Slice time.Duration
+	// Keys and Bytes bound one batch. A string is freed inline whatever its size: 10 MB take about
+	// a millisecond.
+	Keys  int
+	Bytes int64
+	// Page bounds the COUNT of a SCAN.
+	Page int
+}
+
+// For finds a pace by name. "auto" follows the level: the higher the pressure, the less gentle.
+func For(name string, level ttlpolicy.Level) (Pace, error) {
+	if name == "auto" {
+		switch level {
+		case ttlpolicy.Critical:
+			name = "fast"
+		case ttlpolicy.Force:
+			name = "balanced"
+		default:
+			name = "gentle"
+		}
+	}
+	switch name {
+	case "gentle":
+		return Pace{Name: name, Slice: 500 * time.Microsecond, Keys: 100, Bytes: 2 << 20, Page: 300}, nil
+	case "balanced":
+		return Pace{Name: name, Slice: time.Millisecond, Keys: 200, Bytes: 4 << 20, Page: 600}, nil
+	case "fast":
+		return Pace{Name: name, Slice: 5 * time.Millisecond, Keys: 500, Bytes: 16 << 20, Page: 1000}, nil
+	}
+	return Pace{}, fmt.Errorf("pace %q is unknown; use auto, gentle, balanced or fast", name)
+}
+
+// Sizer finds how many units (keys, COUNT) one command may take on, from the time that earlier
+// ones held the server: their round trip less its floor. It is safe for concurrent use.
+type Sizer struct {
+	mu       sync.Mutex
+	slice    time.Duration
+	low, top float64
+	size     float64
+	floor    *Floor
+}
+
+// NewSizer begins small, since nothing is known yet of the keys or the server.
+func NewSizer(slice time.Duration, low, top int, floor *Floor) *Sizer {
+	return &Sizer{slice: slice, low: float64(low), top: float64(top), size: float64(low), floor: floor}
+}
+
+// Size is how many units the next command may take on.
+func (s *Sizer) Size() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return int(s.size)
+}
+
+// Took tells how long the round trip of a command with n units was.
+func (s *Sizer) Took(n int, trip time.Duration) {
+	held := trip - s.floor.Trip()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case held > s.slice:
+		s.size = max(s.low, min(s.size, float64(n))*0.7)
+	case held < s.slice/2 && float64(n) >= s.size*0.9:
+		// Only a full command says that a larger one would fit.
+		s.size = min(s.top, s.size*1.5)
+	}
+}
+
+// Shrink makes commands smaller at once, where a reply was larger than wanted.
+func (s *Sizer) Shrink() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.size = max(1, s.size/4)
+}
+
+// Floor is the shortest round trip seen: what a command costs before the server works on it.
+type Floor struct {
+	mu   sync.Mutex
+	trip time.Duration
+}
+
+// Saw tells of one round trip.
+func (f *Floor) Saw(trip time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.trip == 0 || trip < f.trip {
+		f.trip = trip
+	}
+}
+
+// Trip is the floor, 0 while nothing was seen.
+func (f *Floor) Trip() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.trip
+}
