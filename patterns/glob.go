@@ -128,7 +128,8 @@ func leadingBytes(steps []step) string {
 //
 // Two servers may answer differently than this. A range with one end below 0x80 and one above, such as [a-\xff],
 // depends on the server's char: here it is signed, as on x86-64, where it takes 0x80–0xff and 0x00–'a' from that
-// example; on arm64 char is unsigned. And Redis since CVE-2024-31228 finds nothing for more than 1000 stars, older ones do.
+// example; on arm64 char is unsigned. And Redis since CVE-2024-31228 finds nothing for more than 1000 stars
+// (one at the end not counted); older servers and this do.
 func (g Glob) Match(key string) bool {
 	return strings.HasPrefix(key, g.lead) && matchSteps(g.steps[len(g.lead):], key[len(g.lead):])
 }

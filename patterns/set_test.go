@@ -151,6 +151,28 @@ func TestTheSecondLookAsksForAFixedPrefixOfTheVeryFamily(t *testing.T) {
 	}
 }
 
+func TestTheSecondLookDoesNotAskTheMatcher(t *testing.T) {
+	s, err := patterns.NewSet([]patterns.Family{{Name: "png", Match: globs(`img\:*.png`)}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !s.FixedPrefixHolds(0, "img:a.jpg") {
+		t.Error("the fixed prefix holds for img:a.jpg, though the pattern does not match it")
+	}
+}
+
+func TestASetKeepsWhatItWasMadeOf(t *testing.T) {
+	match, protect := globs("cache:*", "img:*"), globs("cache:keep")
+	s, err := patterns.NewSet([]patterns.Family{{Name: "cache", Match: match}}, protect)
+	if err != nil {
+		t.Fatal(err)
+	}
+	match[0], protect[0] = patterns.Compile("*"), patterns.Compile("x")
+	if s.FixedPrefixHolds(0, "user:1") || !s.Classify("cache:keep").Protected {
+		t.Error("changing the slices given to NewSet changed the set")
+	}
+}
+
 func TestOneMatchArgumentCoversEveryFamily(t *testing.T) {
 	for _, row := range []struct {
 		families [][]string
