@@ -162,18 +162,20 @@ func TestIntersectsTellsExactlyWhetherAKeyMatchesBoth(t *testing.T) {
 	// the elements of two globs: a shortest common key is never longer.
 	elements := []string{"a", "b", "?", "*", "[ab]", "[^a]", "[^b]", "[]"}
 	globs, keys := words(elements, 3), words([]string{"a", "b", "c"}, 6)
-	compiled, matches := make([]patterns.Glob, len(globs)), make([][]bool, len(globs))
+	compiled, matches := make([]patterns.Glob, len(globs)), make([][]uint64, len(globs)) // matches: one bit a key
 	for i, text := range globs {
-		compiled[i], matches[i] = patterns.Compile(text), make([]bool, len(keys))
+		compiled[i], matches[i] = patterns.Compile(text), make([]uint64, len(keys)/64+1)
 		for k, key := range keys {
-			matches[i][k] = compiled[i].Match(key)
+			if compiled[i].Match(key) {
+				matches[i][k/64] |= 1 << (k % 64)
+			}
 		}
 	}
 	for i := range globs {
 		for j := range globs {
 			want := false
-			for k := 0; k < len(keys) && !want; k++ {
-				want = matches[i][k] && matches[j][k]
+			for w := 0; w < len(matches[i]) && !want; w++ {
+				want = matches[i][w]&matches[j][w] != 0
 			}
 			if got := compiled[i].Intersects(compiled[j]); got != want {
 				t.Fatalf("%q and %q: Intersects is %v, want %v", globs[i], globs[j], got, want)
