@@ -207,7 +207,7 @@ func (l *link) forward() {
 			}
 		}
 		if req.reply == nil {
-			w.Write(encode(command)) // its error comes back from Flush
+			_, _ = w.Write(encode(command)) // its error comes back from Flush
 		}
 		select {
 		case l.pending <- req:
@@ -297,7 +297,7 @@ func (l *link) deliver() {
 		if !l.flow() {
 			return
 		}
-		w.Write(d.data) // its error comes back from Flush
+		_, _ = w.Write(d.data) // its error comes back from Flush
 		if (d.last || len(l.arriving) == 0) && w.Flush() != nil || d.last {
 			return
 		}
