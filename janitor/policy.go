@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -165,7 +166,7 @@ func (m MemoryPolicy) validate() error {
 	case m.Target.Bytes < 0 || m.Target.Share < 0:
 		return &FieldError{"memory.target", "must not be negative"}
 	case m.Target.Share > m.Levels.Cleanup:
-		return &FieldError{"memory.target", fmt.Sprintf("%g%% lies above the lowest level, cleanup at %g%%: each run would find work again at once",
+		return &FieldError{"memory.target", fmt.Sprintf("%.6g%% lies above the lowest level, cleanup at %.6g%%: each run would find work again at once",
 			m.Target.Share*100, m.Levels.Cleanup*100)}
 	case m.Limit.From == "" && float64(m.Target.Bytes) > m.Levels.Cleanup*float64(m.Limit.Bytes):
 		return &FieldError{"memory.target", fmt.Sprintf("%s lies above the lowest level, cleanup at %s: each run would find work again at once",
@@ -245,6 +246,10 @@ func (p Policy) validateFamilies() error {
 		}
 	}
 	if _, err := p.Patterns(); err != nil {
+		var tie *patterns.TieError
+		if errors.As(err, &tie) {
+			return &FieldError{fmt.Sprintf("families[%d].match", tie.FamilyB), err.Error()}
+		}
 		return &FieldError{"families", err.Error()}
 	}
 	return nil

@@ -1,0 +1,225 @@
+package janitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"redis-janitor/janitor/keyspace"
+	"redis-janitor/ttlpolicy"
+)
+
+// ending is how a run came to its end before, or instead of, deleting. It travels as an error so
+// that every step can end the run, but most endings are nothing wrong.
+type ending struct {
+	outcome Outcome
+	reason  Reason
+	exit    int
+	message string
+	hint    string
+}
+
+func (e *ending) Error() string { return e.message }
+
+// skip is the ending of a gate: exit 0, so that cron stays quiet, unless a hook wants to know.
+func (j *job) skip(reason Reason, message, hint string) *ending {
+	exit := ExitDone
+	if j.req.FailIfSkipped {
+		exit = ExitIncomplete
+	}
+	return &ending{Skipped, reason, exit, message, hint}
+}
+
+// warn adds a warning once. n and family say where it belongs; both may be empty.
+func (j *job) warn(n *nodeJob, family, code, format string, args ...any) {
+	w := Warning{Code: code, Message: fmt.Sprintf(format, args...), Family: family}
+	if n != nil {
+		w.Node = n.node.Addr()
+	}
+	for _, old := range j.report.Warnings {
+		if old == w || old.Code == w.Code && old.Node == w.Node && old.Family == w.Family {
+			return
+		}
+	}
+	j.report.Warnings = append(j.report.Warnings, w)
+}
+
+// settle writes the run's end into the report.
+func (j *job) settle(err error) {
+	r := j.report
+	var end *ending
+	var signal *Signal
+	switch {
+	case err == nil:
+		end = j.finished()
+	case errors.As(err, &end):
+	case errors.As(err, &signal):
+		end = &ending{Incomplete, Interrupted, signal.Exit, fmt.Sprintf("%s; %s", signal, j.soFar()), "run again to finish: what is gone stays gone, nothing is half done"}
+	case errors.Is(err, errDeadline):
+		end = &ending{Incomplete, Deadline, ExitIncomplete, fmt.Sprintf("the deadline of %s passed; %s", ttlpolicy.FormatDuration(j.req.Deadline), j.soFar()),
+			"run again to go on, or give a longer --deadline"}
+	case errors.Is(err, keyspace.ErrFenced):
+		end = &ending{Incomplete, LeaseLost, ExitIncomplete, fmt.Sprintf("another janitor took over because this one stood still for too long; %s", j.soFar()), ""}
+	default:
+		end = j.failure(err)
+	}
+	r.Outcome, r.Reason, r.ExitCode, r.Message, r.Hint = end.outcome, end.reason, end.exit, end.message, end.hint
+}
+
+// failure is the ending of an error: 5 before anything was deleted, 1 after.
+func (j *job) failure(err error) *ending {
+	end := &ending{outcome: Failed, reason: Internal, exit: ExitFailed, message: err.Error()}
+	var address *keyspace.BadAddress
+	var refusal *keyspace.Error
+	var field *FieldError
+	switch {
+	case errors.As(err, &address):
+		return &ending{Refused, Usage, ExitUsage, err.Error(), ""}
+	case errors.As(err, &field):
+		return &ending{Refused, BadPolicy, ExitPolicy, err.Error(), ""}
+	case errors.As(err, &refusal):
+		end.reason, end.hint, end.message = Reason(refusal.Kind), refusal.Hint, refusal.Error()
+		if !j.deleted() {
+			end.exit = ExitNoServer
+			switch refusal.Kind {
+			case keyspace.Unreachable, keyspace.Loading, keyspace.NotRedis, keyspace.TLS, keyspace.Restarted, keyspace.Other:
+			default:
+				end.outcome = Refused
+			}
+		}
+	case errors.Is(err, context.Canceled):
+		end.reason = Interrupted
+	}
+	if j.deleted() {
+		end.message = fmt.Sprintf("%s; %s", end.message, j.soFar())
+	}
+	return end
+}
+
+// deleted tells whether the run deleted anything, or may have.
+func (j *job) deleted() bool {
+	if !j.acts() {
+		return false
+	}
+	for _, n := range j.nodes {
+		if n.ledger != nil && n.ledger.touched() {
+			return true
+		}
+	}
+	return false
+}
+
+func (j *job) soFar() string {
+	if !j.deleted() {
+		return "nothing was deleted"
+	}
+	var evicted int64
+	for _, n := range j.nodes {
+		if n.ledger != nil {
+			evicted += n.ledger.evicted()
+		}
+	}
+	return fmt.Sprintf("%d keys had been evicted", evicted)
+}
+
+// finished is the ending of a run that went its whole way: the worst of its nodes'.
+func (j *job) finished() *ending {
+	var worst *ending
+	for _, n := range j.nodes {
+		if n.level == ttlpolicy.OK {
+			continue
+		}
+		end := n.finished()
+		n.report.Outcome, n.report.Reason = end.outcome, end.reason
+		if worst == nil || end.exit > worst.exit {
+			worst = end
+		}
+	}
+	return worst
+}
+
+func (n *nodeJob) finished() *ending {
+	switch n.req.Command {
+	case Plan:
+		return n.plannedEnding()
+	case DryRun:
+		return n.rehearsedEnding()
+	}
+	return n.evictedEnding()
+}
+
+// plannedEnding speaks of what the sample says that execute would do.
+func (n *nodeJob) plannedEnding() *ending {
+	var keys, bytes int64
+	for _, f := range n.report.Families {
+		keys += f.Estimate.Evict
+		bytes += f.Estimate.EvictBytes
+	}
+	return n.wouldEnd(keys, bytes, n.report.Memory.MissingBytes > 0)
+}
+
+// rehearsedEnding speaks of what the walk found.
+func (n *nodeJob) rehearsedEnding() *ending {
+	return n.wouldEnd(n.ledger.evicted(), n.ledger.freed(), n.ledger.stopped() == Exhausted)
+}
+
+func (n *nodeJob) wouldEnd(keys, bytes int64, exhausted bool) *ending {
+	reason := TargetReached
+	if exhausted || n.target() < 0 {
+		reason = Exhausted
+	}
+	if n.ledger != nil && n.ledger.stopped() != "" {
+		reason = n.ledger.stopped()
+	}
+	if keys == 0 {
+		return &ending{Nothing, reason, ExitDone, fmt.Sprintf("at level %s execute would evict nothing on %s", n.level, n.node.Addr()), ""}
+	}
+	exit := ExitDone
+	if n.req.DetailedExit {
+		exit = ExitToEvict
+	}
+	about := "about "
+	if n.req.Command == DryRun && n.unlimited() {
+		about = ""
+	}
+	return &ending{Planned, reason, exit, fmt.Sprintf("at level %s execute would evict %s%d keys on %s and free about %s (estimate)",
+		n.level, about, keys, n.node.Addr(), ttlpolicy.FormatSize(bytes)), n.wouldHint()}
+}
+
+func (n *nodeJob) wouldHint() string {
+	if n.req.Command == Plan {
+		return "dry-run walks every key and counts exactly; execute evicts"
+	}
+	return "execute evicts; --max-keys N tries it on a few first"
+}
+
+func (n *nodeJob) evictedEnding() *ending {
+	l := n.ledger
+	evicted, reason := l.evicted(), l.stopped()
+	freed := fmt.Sprintf("evicted %d keys on %s and freed about %s", evicted, n.node.Addr(), ttlpolicy.FormatSize(l.freed()))
+	after := fmt.Sprintf("memory is at %s of %s now", ttlpolicy.FormatSize(n.report.Memory.AfterBytes), ttlpolicy.FormatSize(n.report.Memory.LimitBytes))
+	outcome := Evicted
+	if evicted == 0 {
+		outcome = Nothing
+		freed = fmt.Sprintf("evicted nothing on %s", n.node.Addr())
+	}
+	switch reason {
+	case TargetReached:
+		if evicted == 0 {
+			return &ending{Nothing, reason, ExitDone, fmt.Sprintf("memory of %s is below the target already: nothing to do", n.node.Addr()),
+				"--target none evicts all that is eligible, whatever the memory"}
+		}
+		return &ending{outcome, reason, ExitDone, freed + ": " + after + ", at the target", ""}
+	case MaxKeys:
+		return &ending{Incomplete, reason, ExitIncomplete, fmt.Sprintf("%s: --max-keys %d is reached, %s", freed, n.req.MaxKeys, after), "run again to go on"}
+	case MaxBytes:
+		return &ending{Incomplete, reason, ExitIncomplete, fmt.Sprintf("%s: --max-bytes %s is reached, %s", freed, ttlpolicy.FormatSize(n.req.MaxBytes), after), "run again to go on"}
+	}
+	threshold := n.req.Policy.Memory.Levels.Of(n.level)
+	if n.target() < 0 || n.report.Memory.Ratio < threshold && evicted == 0 || float64(n.report.Memory.AfterBytes) < threshold*float64(n.report.Memory.LimitBytes) {
+		return &ending{outcome, Exhausted, ExitDone, fmt.Sprintf("%s, all that is eligible at level %s: %s", freed, n.level, after), ""}
+	}
+	return &ending{Incomplete, Exhausted, ExitIncomplete,
+		fmt.Sprintf("%s, all that is eligible at level %s, but %s, still above the %s threshold", freed, n.level, after, n.level),
+		"look at what else fills this Redis (plan shows each family; redis-cli --bigkeys the rest), raise the memory, or relax older_than"}
+}

@@ -1,0 +1,319 @@
+package janitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"redis-janitor/janitor/keyspace"
+	"redis-janitor/janitor/lease"
+	"redis-janitor/janitor/pace"
+	"redis-janitor/janitor/probe"
+	"redis-janitor/patterns"
+	"redis-janitor/ttlpolicy"
+)
+
+// probe gives every node its level. A run that finds all of them ok ends here, before a single key
+// has been looked at.
+func (j *job) probe(ctx context.Context) error {
+	highest := ttlpolicy.OK
+	for _, n := range j.nodes {
+		if err := n.read(ctx); err != nil {
+			return err
+		}
+		highest = max(highest, n.level)
+	}
+	if highest > ttlpolicy.OK {
+		return nil
+	}
+	first := j.nodes[0]
+	return &ending{Nothing, BelowThreshold, ExitDone, fmt.Sprintf("memory is at %s of %s (%.1f%%), below the cleanup threshold of %s: nothing to do",
+		ttlpolicy.FormatSize(first.reading.Used), ttlpolicy.FormatSize(first.reading.Limit), 100*first.reading.Ratio(),
+		ttlpolicy.FormatSize(first.report.Memory.Levels.Cleanup)), ""}
+}
+
+// read takes as many readings as the policy wants to agree, and goes by the lowest: a peak that
+// passes between two readings is no reason to delete.
+func (n *nodeJob) read(ctx context.Context) error {
+	policy := n.req.Policy.Memory
+	for i := range policy.Readings {
+		if i > 0 {
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-time.After(policy.Every):
+			}
+			info, err := n.node.Info(ctx)
+			if err != nil {
+				return err
+			}
+			n.info = info
+		}
+		reading, err := n.readingOf(ctx)
+		if err != nil {
+			return err
+		}
+		level := policy.Levels.LevelOf(reading.Ratio())
+		if i == 0 || level < n.level {
+			n.level, n.reading = level, reading
+		}
+	}
+	if n.req.Level != ttlpolicy.OK {
+		n.level = n.req.Level
+	}
+	n.memoryReport()
+	n.probeWarnings()
+	var err error
+	n.pace, err = pace.For(n.req.Pace, n.level)
+	if err != nil {
+		return err
+	}
+	n.report.Pace = n.pace.Name
+	n.pipelines = pace.NewSizer(n.pace.Slice, 50, n.pace.Page, &n.floor)
+	return nil
+}
+
+// readingOf takes a reading from the INFO in hand.
+func (n *nodeJob) readingOf(ctx context.Context) (probe.Reading, error) {
+	policy := n.req.Policy.Memory
+	reading, err := probe.Read(ctx, n.info, policy.Source, probe.Limit{Bytes: policy.Limit.Bytes, From: policy.Limit.From}, n.env.Machine)
+	if errors.Is(err, probe.ErrLimit) {
+		return reading, &ending{Refused, BadPolicy, ExitPolicy, fmt.Sprintf("%s: %v", n.node.Addr(), err), ""}
+	}
+	if err != nil {
+		return reading, &ending{Refused, Reason("memory"), ExitNoServer, fmt.Sprintf("memory of %s cannot be read: %v", n.node.Addr(), err),
+			"choose another source with --memory-source: redis, rss, host or cgroup"}
+	}
+	return reading, nil
+}
+
+func (n *nodeJob) memoryReport() {
+	r, levels := n.reading, n.req.Policy.Memory.Levels
+	share := func(x float64) int64 { return int64(x * float64(r.Limit)) }
+	n.report.Level = n.level
+	n.report.Memory = MemoryReport{
+		Source: r.Source, UsedBytes: r.Used, LimitBytes: r.Limit, Ratio: r.Ratio(), TargetBytes: n.target(),
+		AfterBytes: r.Used, RSSBytes: r.RSS, AfterRSSBytes: r.RSS, MaxMemory: r.MaxMemory, Fragmentation: r.Fragmentation,
+		Levels: ThresholdsReport{share(levels.Cleanup), share(levels.Force), share(levels.Critical)},
+	}
+}
+
+func (n *nodeJob) probeWarnings() {
+	if levels := n.reading.Unreachable(n.req.Policy.Memory.Levels); len(levels) > 0 {
+		names := make([]string, len(levels))
+		for i, l := range levels {
+			names[i] = l.String()
+		}
+		n.warn(n, "", "level_unreachable", "maxmemory of %s is %s, below the threshold of %s, which therefore can never be reached; set memory.limit to maxmemory, or to the memory this Redis really has",
+			n.node.Addr(), ttlpolicy.FormatSize(n.reading.MaxMemory), strings.Join(names, ", "))
+	}
+	if (n.reading.Source == probe.Host || n.reading.Source == probe.Cgroup) && !local(n.node.Addr()) {
+		n.warn(n, "", "memory_of_this_machine", "memory source %s tells of the machine this janitor runs on, which need not be %s's", n.reading.Source, n.node.Addr())
+	}
+	if fork := n.info.Forking(); fork != "" && n.level != ttlpolicy.OK {
+		n.warn(n, "", "fork_running", "%s has a %s running: every page that a deletion touches is copied until it ends, so memory may rise first", n.node.Addr(), fork)
+	}
+}
+
+func local(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return true // a socket's path
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// target is where the node's eviction stops, in bytes of the source; -1 for none.
+func (n *nodeJob) target() int64 {
+	t := n.req.Policy.Memory.Target
+	switch {
+	case t.None:
+		return -1
+	case t.Bytes > 0:
+		return t.Bytes
+	}
+	return int64(t.Share * float64(n.reading.Limit))
+}
+
+// pressing is whether every gate is open: the critical level does not wait for anybody.
+func (j *job) pressing() bool {
+	for _, n := range j.nodes {
+		if n.level == ttlpolicy.Critical {
+			return true
+		}
+	}
+	return false
+}
+
+// busy keeps the janitor from interrupting people.
+func (j *job) busy(ctx context.Context) error {
+	policy := j.req.Policy.Busy
+	users := &j.report.Users
+	if j.req.ActiveUsers >= 0 {
+		users.From, users.Active = "flag", j.req.ActiveUsers
+	} else {
+		active, err := j.countUsers(ctx, policy)
+		var unknown *unknownUsers
+		switch {
+		case errors.As(err, &unknown):
+			j.warn(nil, "", "users_unknown", "%s; going on as if nobody were at work", unknown.why)
+		case err != nil:
+			return err
+		}
+		users.Active = active
+	}
+	users.Busy = users.Active > policy.UsersOver
+	if !users.Busy || j.pressing() || j.req.IgnoreBusy {
+		return nil
+	}
+	message := fmt.Sprintf("%d users are active (by %s), more than %d: only the critical level acts now", users.Active, users.From, policy.UsersOver)
+	if !j.acts() {
+		j.warn(nil, "", "busy", "execute would skip this run: %s", message)
+		return nil
+	}
+	return j.skip(Busy, message, "nothing was deleted; --ignore-busy goes on all the same")
+}
+
+// unknownUsers reports that the number of active users can't be told.
+type unknownUsers struct{ why string }
+
+func (e *unknownUsers) Error() string { return e.why }
+
+func (j *job) countUsers(ctx context.Context, policy BusyPolicy) (int64, error) {
+	kind, name, _ := strings.Cut(policy.UsersFrom, ":")
+	var total int64
+	for _, n := range j.nodes {
+		var count int64
+		var err error
+		switch kind {
+		case "none":
+		case "clients":
+			var ok bool
+			if count, ok = n.info.Int("connected_clients"); !ok {
+				return 0, &unknownUsers{"INFO does not tell connected_clients"}
+			}
+			j.warn(n, "", "users_are_connections", "users are counted from connections, which are an application's pools rather than people")
+		case "key":
+			if count, err = n.node.Count(ctx, name); err != nil {
+				return 0, unlessUnreachable(err, fmt.Sprintf("users cannot be read from key %s: %v", patterns.Quote(name), err))
+			}
+		case "family":
+			if count, err = n.activeKeys(ctx, name, policy); err != nil {
+				return 0, err
+			}
+		}
+		total += count
+	}
+	return total, nil
+}
+
+// unlessUnreachable turns an answer that does not tell the users into "unknown", and leaves a
+// server that does not answer an error.
+func unlessUnreachable(err error, why string) error {
+	switch keyspace.KindOf(err) {
+	case keyspace.Unreachable, keyspace.Restarted, keyspace.Stopped, keyspace.Loading:
+		return err
+	}
+	return &unknownUsers{why}
+}
+
+// activeKeys counts a family's keys of age ≤ active_within: by the sample where that settles which
+// side of the limit they are on, and one by one where it doesn't.
+func (n *nodeJob) activeKeys(ctx context.Context, name string, policy BusyPolicy) (int64, error) {
+	family := n.req.Policy.familyIndex(name)
+	if family < 0 {
+		return 0, &unknownUsers{fmt.Sprintf("busy.users_from is family:%s, which this policy does not have", name)}
+	}
+	if err := n.survey(ctx, fullSample); err != nil {
+		return 0, err
+	}
+	count, low, high := n.census.ActiveWithin(family, policy.ActiveWithin)
+	unknown := n.census.UnknownAge(family)
+	if over := float64(policy.UsersOver); n.sampled && low <= over && high > over {
+		census, err := n.count(ctx, n.set.FamilySuperset(family))
+		if err != nil {
+			return 0, err
+		}
+		count, _, _ = census.ActiveWithin(family, policy.ActiveWithin)
+		unknown = census.UnknownAge(family)
+	}
+	if over := float64(policy.UsersOver); count <= over && count+unknown > over {
+		n.warn(n, name, "users_unknown", "%.0f keys of family %s have no known age (no TTL, or one above the lifetime), so there may be more than the %.0f active users that could be counted", unknown, name, count)
+	}
+	return int64(count + 0.5), nil
+}
+
+// cooldown keeps janitors of all hosts from cleaning too often.
+func (j *job) cooldown(ctx context.Context) error {
+	if j.req.Policy.Cooldown <= 0 || j.req.IgnoreCooldown || j.pressing() {
+		return nil
+	}
+	for _, n := range j.nodes {
+		left, err := n.node.CooldownLeft(ctx)
+		if kind := keyspace.KindOf(err); kind == keyspace.NoPerm || kind == keyspace.NoCommand {
+			j.warn(n, "", "no_cooldown", "the time of the last eviction cannot be read on %s (%v): %s", n.node.Addr(), err, "allow the keys redis-janitor* (docs/acl.md)")
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if left == 0 {
+			continue
+		}
+		message := fmt.Sprintf("keys were evicted on %s less than %s ago: only the critical level acts within the next %s",
+			n.node.Addr(), ttlpolicy.FormatDuration(j.req.Policy.Cooldown), ttlpolicy.FormatDuration(left.Round(time.Second)))
+		if j.acts() {
+			return j.skip(Cooldown, message, "nothing was deleted; --ignore-cooldown goes on all the same")
+		}
+		j.warn(n, "", "cooldown", "execute would skip this run: %s", message)
+	}
+	return nil
+}
+
+// takeLease makes this the only janitor at work. What another one may have done in between is looked
+// at once more when it is ours.
+func (j *job) takeLease(ctx context.Context) error {
+	if !j.acts() {
+		return nil
+	}
+	for _, n := range j.nodes {
+		if err := n.node.CanEvict(ctx); err != nil {
+			return err
+		}
+	}
+	taken, err := lease.Take(ctx, j.nodes[0].node, lease.Options{Name: j.env.Name, Since: j.started, Wait: j.req.Wait, LockDir: j.env.LockDir})
+	var held *lease.HeldError
+	if errors.As(err, &held) {
+		return j.skip(LeaseHeld, held.Error(), "nothing was deleted; --wait DURATION waits for it to finish")
+	}
+	if err != nil {
+		return err
+	}
+	j.lease = taken
+	if taken.Unwritten != nil {
+		j.warn(nil, "", "no_lease", "the lease cannot be written (%v): only other janitors on this host are kept away", taken.Unwritten)
+		j.warn(nil, "", "no_cooldown", "the cooldown cannot be written either: the next run will not know of this one")
+	}
+	for _, n := range j.nodes {
+		if n.info, err = n.node.Info(ctx); err != nil {
+			return err
+		}
+	}
+	if err := j.probe(ctx); err != nil {
+		return err
+	}
+	return j.cooldown(ctx)
+}
+
+// cooldownMark is how long the cooldown that this run's deletions start is to last; 0 where none
+// can be written.
+func (j *job) cooldownMark() time.Duration {
+	if j.lease == nil || j.lease.Unwritten != nil {
+		return 0
+	}
+	return j.req.Policy.Cooldown
+}

@@ -1,0 +1,336 @@
+// Package janitor is the whole job: probe → gates → lease → survey → walk → report.
+package janitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"redis-janitor/janitor/keyspace"
+	"redis-janitor/janitor/lease"
+	"redis-janitor/janitor/pace"
+	"redis-janitor/janitor/probe"
+	"redis-janitor/patterns"
+	"redis-janitor/ttlpolicy"
+)
+
+// Command is what a run is to do.
+type Command string
+
+// The commands that look at a keyspace. Only Execute writes.
+const (
+	Plan    Command = "plan"
+	DryRun  Command = "dry-run"
+	Execute Command = "execute"
+)
+
+// Request is everything a run depends on besides its surroundings.
+type Request struct {
+	Command    Command
+	Version    string
+	Policy     Policy
+	Connection keyspace.Options
+
+	Level          ttlpolicy.Level // in the place of the probe's verdict; OK: the probe decides
+	ActiveUsers    int64           // in the place of the policy's users_from; below zero: not given
+	IgnoreBusy     bool
+	IgnoreCooldown bool
+	DetailedExit   bool // plan, dry-run: exit 10 where there is something to evict
+
+	Confirmed     bool          // --yes
+	MaxKeys       int64         // 0: no limit
+	MaxBytes      int64         // estimated bytes; 0: no limit
+	Deadline      time.Duration // from the lease to the last batch; 0: none
+	Pace          string
+	MaxRate       float64 // keys a second; 0: no limit
+	Wait          time.Duration
+	Splay         time.Duration
+	FailIfSkipped bool
+}
+
+// Env is what surrounds a run. Tests own all of it.
+type Env struct {
+	Now     func() time.Time
+	Log     *slog.Logger
+	Machine probe.Machine
+	LockDir string
+	Name    string // host and process, for the lease
+	Random  *rand.Rand
+	// Progress hears how far the work has come, from one goroutine a node; nil: nobody listens.
+	Progress func(Progress)
+	// Confirm shows a plan and asks a person; nil where there is none.
+	Confirm func(*Report) (bool, error)
+}
+
+// Signal is the cause of a cancelled context when the process was asked to stop.
+type Signal struct {
+	Name string
+	Exit int
+}
+
+func (s *Signal) Error() string { return "stopped by " + s.Name }
+
+// Run does the job and reports on it, whatever happened: every failure is in the report. When ctx
+// is cancelled, the batch in hand is finished first.
+func Run(ctx context.Context, req Request, env Env) *Report {
+	j := &job{req: req, env: env, started: env.Now(), rules: req.Policy.Rules()}
+	j.report = &Report{
+		Schema:    ReportSchema,
+		Command:   string(req.Command),
+		Version:   req.Version,
+		StartedAt: j.started.UTC(),
+		Policy:    PolicyReport{Name: req.Policy.Name, SHA256: req.Policy.SHA256()},
+		Users:     UsersReport{Over: req.Policy.Busy.UsersOver, From: req.Policy.Busy.UsersFrom},
+	}
+	j.settle(j.story(ctx))
+	if err := j.close(); err != nil {
+		j.env.Log.Warn("close connections", "error", err)
+	}
+	j.report.close()
+	j.report.DurationMS = env.Now().Sub(j.started).Milliseconds()
+	return j.report
+}
+
+// job is one run.
+type job struct {
+	req     Request
+	env     Env
+	started time.Time
+	rules   []ttlpolicy.Rule
+	set     *patterns.Set
+	space   *keyspace.Keyspace
+	nodes   []*nodeJob
+	lease   *lease.Lease
+	report  *Report
+}
+
+// nodeJob is one server's part of a run.
+type nodeJob struct {
+	*job
+	node    *keyspace.Node
+	report  *NodeReport
+	info    keyspace.Info
+	reading probe.Reading
+	level   ttlpolicy.Level
+	pace    pace.Pace
+
+	zero          time.Time // the survey's time zero
+	surveyedLevel ttlpolicy.Level
+	census        *ttlpolicy.Census
+	sampled       bool
+	floor         pace.Floor  // the shortest round trip
+	pipelines     *pace.Sizer // how many keys' facts are read at once
+	turn          int         // so that not always the same places of a pipeline are measured
+
+	cuts   []ttlpolicy.Cut
+	ledger *ledger
+}
+
+// story tells the whole job in its order. The first step that ends the run returns an *ending.
+func (j *job) story(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{
+		j.splay,
+		j.connect,
+		j.guards,
+		j.probe,
+		j.busy,
+		j.cooldown,
+		j.confirm,
+		j.takeLease,
+		j.work,
+	} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+func (j *job) acts() bool { return j.req.Command == Execute }
+
+// splay keeps the janitors of many hosts from starting in the same second.
+func (j *job) splay(ctx context.Context) error {
+	if j.req.Splay <= 0 || !j.acts() {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(time.Duration(j.env.Random.Int64N(int64(j.req.Splay)))):
+		return nil
+	}
+}
+
+func (j *job) connect(ctx context.Context) error {
+	set, err := j.req.Policy.Patterns()
+	if err != nil {
+		return err
+	}
+	j.set = set
+	options := j.req.Connection
+	options.Mode = keyspace.Reading
+	if j.acts() {
+		options.Mode = keyspace.Evicting
+	}
+	if j.space, err = keyspace.Open(ctx, options); err != nil {
+		return err
+	}
+	nodes := j.space.Nodes()
+	j.report.Nodes = make([]NodeReport, len(nodes))
+	for i, node := range nodes {
+		n := &nodeJob{job: j, node: node, report: &j.report.Nodes[i], info: node.First()}
+		n.describe()
+		j.nodes = append(j.nodes, n)
+	}
+	return nil
+}
+
+// guards hold back an execute that nobody can have meant. plan and dry-run only mention them.
+func (j *job) guards(context.Context) error {
+	for _, n := range j.nodes {
+		if !n.info.Replica() {
+			continue
+		}
+		if j.acts() {
+			return &ending{Refused, Replica, ExitRefused,
+				fmt.Sprintf("%s is a replica, and a replica is never cleaned", n.node.Addr()),
+				fmt.Sprintf("give the primary's address: %s says it is %s:%s", n.node.Addr(), n.info.Text("master_host"), n.info.Text("master_port"))}
+		}
+		j.warn(n, "", "replica", "%s is a replica: execute would refuse to run here", n.node.Addr())
+	}
+	for _, pattern := range j.req.Policy.BroadPatterns() {
+		if j.acts() {
+			return &ending{Refused, Guard, ExitRefused,
+				fmt.Sprintf("pattern %s begins with fewer than %d fixed bytes, which may match far more than is meant", pattern, patterns.MinFixedPrefix),
+				"make the pattern longer, or say broad: true in its family"}
+		}
+		j.warn(nil, "", "broad_pattern", "pattern %s begins with fewer than %d fixed bytes: execute refuses it unless its family says broad: true", pattern, patterns.MinFixedPrefix)
+	}
+	if err := j.idleCanBeTold(); err != nil {
+		return err
+	}
+	if j.acts() && !j.req.Confirmed && j.env.Confirm == nil {
+		return &ending{Refused, Guard, ExitRefused,
+			"execute deletes keys, and there is no terminal to ask on",
+			"add --yes; run plan or dry-run first to see what would go"}
+	}
+	return nil
+}
+
+// idleCanBeTold holds that a min_idle rule is only carried out where the server keeps idle times.
+func (j *job) idleCanBeTold() error {
+	for _, rule := range j.rules {
+		if rule.MinIdle <= 0 {
+			continue
+		}
+		for _, n := range j.nodes {
+			if n.info.TellsIdleTimes() {
+				continue
+			}
+			why := fmt.Sprintf("family %s asks for min_idle, but %s keeps no idle times (its maxmemory-policy is %s)",
+				rule.Family, n.node.Addr(), n.info.Text("maxmemory_policy"))
+			if j.acts() {
+				return &ending{Refused, Guard, ExitRefused, why, "remove min_idle, or use an eviction policy of the server that isn't LFU"}
+			}
+			j.warn(n, rule.Family, "idle_unknown", "%s: execute would refuse, and here its keys are kept as unknown", why)
+		}
+	}
+	return nil
+}
+
+// confirm shows a person the plan and asks.
+func (j *job) confirm(ctx context.Context) error {
+	if !j.acts() || j.req.Confirmed {
+		return nil
+	}
+	for _, n := range j.nodes {
+		if n.level == ttlpolicy.OK {
+			continue
+		}
+		if err := n.survey(ctx, fullSample); err != nil {
+			return err
+		}
+		n.aim()
+		n.estimates()
+	}
+	preview := *j.report
+	preview.Command = string(Plan)
+	preview.Outcome = Planned
+	preview.Message = "This is what execute would do."
+	preview.close()
+	yes, err := j.env.Confirm(&preview)
+	if err != nil {
+		return fmt.Errorf("ask for confirmation: %w", err)
+	}
+	if !yes {
+		return &ending{Refused, Guard, ExitRefused, "not confirmed: nothing was deleted", ""}
+	}
+	return nil
+}
+
+// work surveys and walks every node that is under pressure.
+func (j *job) work(ctx context.Context) error {
+	if j.req.Deadline > 0 && j.acts() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, j.req.Deadline, errDeadline)
+		defer cancel()
+	}
+	for _, n := range j.nodes {
+		if n.level == ttlpolicy.OK {
+			n.report.Outcome, n.report.Reason = Nothing, BelowThreshold
+			continue
+		}
+		if err := n.clean(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var errDeadline = errors.New("the deadline has passed")
+
+// clean takes one node from its survey to its last batch.
+func (n *nodeJob) clean(ctx context.Context) error {
+	draws := fullSample
+	if n.req.Command != Plan && n.unlimited() {
+		// Everything eligible goes, so the sample only has to tell sizes and mistaken rules.
+		draws = smallSample
+	}
+	if err := n.survey(ctx, draws); err != nil {
+		return err
+	}
+	n.aim()
+	n.estimates()
+	n.lint()
+	if n.req.Command == Plan {
+		n.planned()
+		return nil
+	}
+	n.ledger = newLedger(n)
+	err := n.evict(ctx)
+	n.account()
+	if err == nil || n.ledger.evicted() > 0 {
+		err = errors.Join(err, n.measureAfter(context.WithoutCancel(ctx)))
+	}
+	return err
+}
+
+func (j *job) close() error {
+	var errs []error
+	if j.lease != nil {
+		// The run may have been cancelled; giving the lease back must work all the same.
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		errs = append(errs, j.lease.Release(ctx))
+	}
+	if j.space != nil {
+		errs = append(errs, j.space.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,303 @@
+package janitor
+
+import (
+	"context"
+	"errors"
+	"math"
+	"sync"
+	"time"
+
+	"redis-janitor/janitor/keyspace"
+	"redis-janitor/ttlpolicy"
+)
+
+// ledger keeps account of what has gone, what is on its way, and what may still go. Batches are
+// admitted before they are sent and settled when their answer is here, so that limits hold exactly,
+// however many workers there are.
+type ledger struct {
+	n *nodeJob
+
+	mu       sync.Mutex
+	settled  *sync.Cond
+	families []tally
+	walk     int
+
+	onWayKeys  int64
+	onWayBytes float64
+	goneKeys   int64 // evicted, or perhaps
+	goneBytes  float64
+
+	used       int64 // by the last reading, as the server counts
+	stopAt     int64 // the run's target in the same count; below zero: none
+	sinceBytes float64
+	reason     Reason // why nothing more is admitted
+	err        error
+}
+
+// tally counts one family's keys.
+type tally struct {
+	gone, refreshed, vanished, failed, uncertain int64
+	missed                                       int64 // gone before they could be judged
+	kept                                         Kept
+	bytes                                        float64
+	sized                                        int64 // candidates whose size was asked for
+	sizes, largest                               float64
+}
+
+func newLedger(n *nodeJob) *ledger {
+	l := &ledger{n: n, families: make([]tally, len(n.rules)), used: n.reading.Counted, stopAt: -1, walk: 1}
+	if need := n.need(); need != math.MaxInt64 {
+		l.stopAt = max(n.reading.Counted-need, 0)
+		if need == 0 {
+			l.stopAt = math.MaxInt64
+		}
+	}
+	l.settled = sync.NewCond(&l.mu)
+	// The survey's sizes stand until the walk has seen some of its own.
+	for i := range l.families {
+		if e := n.census.Estimate(i, ttlpolicy.TakeAll()); e.Eligible > 0 && e.Bytes > 0 {
+			l.families[i].sized, l.families[i].sizes = 1, float64(e.Bytes)/float64(e.Eligible)
+		}
+	}
+	return l
+}
+
+// mean is what one key of a family should free.
+func (t *tally) mean() float64 {
+	if t.sized == 0 {
+		return 0
+	}
+	return t.sizes / float64(t.sized)
+}
+
+// uneven is whether the family has values so large that a batch must be counted by bytes.
+func (t *tally) uneven() bool {
+	return t.largest > 64<<10
+}
+
+// keep counts a key that stays. Later walks see keys that the first one has counted.
+func (l *ledger) keep(family int, reason ttlpolicy.Reason) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.walk == 1 {
+		l.families[family].kept.Keep(reason, 1)
+	}
+}
+
+func (l *ledger) missed(family int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.walk == 1 {
+		l.families[family].missed++
+	}
+}
+
+// weighed tells the size of a candidate.
+func (l *ledger) weighed(family int, bytes float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := &l.families[family]
+	t.sized++
+	t.sizes += bytes
+	t.largest = max(t.largest, bytes)
+}
+
+func (l *ledger) family(i int) (mean float64, uneven bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.families[i].mean(), l.families[i].uneven()
+}
+
+// stop ends the run: nothing more is admitted. The first reason stands.
+func (l *ledger) stop(reason Reason, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.reason == "" {
+		l.reason, l.err = reason, err
+	}
+	l.settled.Broadcast()
+}
+
+func (l *ledger) stopped() Reason {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.reason
+}
+
+// probeAt is the share of what is left to free after which memory is read again. The last steps
+// before the target are small, so the estimate's error does not carry past it.
+const probeAt = 0.8
+
+// admit says how many of want keys of a family may be sent now. It waits for batches on their way
+// where the answer hangs on them; 0 means that the run has stopped.
+func (l *ledger) admit(ctx context.Context, family, want int) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for {
+		if l.reason != "" {
+			return 0, l.err
+		}
+		each := max(l.families[family].mean(), 1)
+		allowed, probe := want, false
+		ended := Reason("")
+		if limit := l.n.req.MaxKeys; limit > 0 {
+			if allowed = int(min(int64(allowed), limit-l.goneKeys-l.onWayKeys)); allowed <= 0 {
+				ended = MaxKeys
+			}
+		}
+		if limit := l.n.req.MaxBytes; limit > 0 && allowed > 0 {
+			if allowed = int(min(float64(allowed), (float64(limit)-l.goneBytes-l.onWayBytes)/each)); allowed <= 0 {
+				ended = MaxBytes
+			}
+		}
+		if l.stopAt >= 0 && allowed > 0 {
+			gap := float64(l.used - l.stopAt)
+			sent := l.sinceBytes + l.onWayBytes
+			switch {
+			case gap <= 0:
+				ended = TargetReached
+			case sent > 0 && (sent >= probeAt*gap || sent+each > gap):
+				probe = true
+			default:
+				allowed = min(allowed, max(1, int((gap-sent)/each)))
+			}
+		}
+		switch {
+		case ended == "" && !probe:
+			l.onWayKeys += int64(allowed)
+			l.onWayBytes += float64(allowed) * each
+			return allowed, nil
+		case l.onWayKeys > 0:
+			l.settled.Wait()
+		case ended != "":
+			l.reason = ended
+			return 0, nil
+		default:
+			if err := l.read(ctx); err != nil {
+				l.reason, l.err = Internal, err
+				return 0, err
+			}
+		}
+	}
+}
+
+// read takes a reading between two batches, with the lock held. In a dry run it is an estimate: what
+// was in use, less what would have gone.
+func (l *ledger) read(ctx context.Context) error {
+	if l.n.req.Command == DryRun {
+		l.used -= int64(l.sinceBytes)
+		l.sinceBytes = 0
+		return nil
+	}
+	l.mu.Unlock()
+	info, err := l.n.drained(ctx)
+	l.mu.Lock()
+	if err != nil {
+		return err
+	}
+	used, ok := info.UsedMemory()
+	if !ok {
+		return errors.New("INFO does not tell used_memory any more")
+	}
+	l.used, l.sinceBytes = used, 0
+	return nil
+}
+
+// drainFor bounds the wait for values that are freed in the background.
+const drainFor = 10 * time.Second
+
+// drained reads INFO once what was unlinked is really freed: large values go in the background, and
+// until they are gone memory says too much.
+func (n *nodeJob) drained(ctx context.Context) (keyspace.Info, error) {
+	deadline := time.Now().Add(drainFor)
+	wait := time.Millisecond
+	for {
+		info, err := n.node.Info(ctx)
+		if err != nil || info.PendingFrees() == 0 || time.Now().After(deadline) {
+			return info, err
+		}
+		select {
+		case <-ctx.Done():
+			return info, nil
+		case <-time.After(wait):
+			wait = min(2*wait, 50*time.Millisecond)
+		}
+	}
+}
+
+// settle counts what became of a batch that was admitted with so many bytes a key.
+func (l *ledger) settle(family int, sent int64, each float64, r keyspace.Removal, persistentOnly bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.onWayKeys -= sent
+	l.onWayBytes = max(l.onWayBytes-float64(sent)*each, 0)
+	t := &l.families[family]
+	gone, perhaps := int64(0), int64(0)
+	for _, fate := range r.Fates {
+		switch fate {
+		case keyspace.Gone:
+			gone++
+		case keyspace.Refreshed:
+			t.refreshed++
+		case keyspace.Vanished:
+			t.vanished++
+		case keyspace.NotDone:
+			t.failed++
+		case keyspace.Uncertain:
+			perhaps++
+		case keyspace.Deferred:
+			continue
+		}
+		if l.walk > 1 && t.kept.AboveWaterline > 0 {
+			// The first walk counted it as kept above the waterline, which has been raised since.
+			t.kept.AboveWaterline--
+		}
+	}
+	t.gone += gone
+	t.uncertain += perhaps
+	bytes := float64(gone) * t.mean()
+	if r.Measured > 0 {
+		extra := l.n.overhead(ttlpolicy.Facts{Expiry: ttlpolicy.Expiring})
+		if persistentOnly {
+			extra = l.n.overhead(ttlpolicy.Facts{Expiry: ttlpolicy.Persistent})
+		}
+		bytes = float64(gone) * (float64(r.Bytes)/float64(r.Measured) + extra)
+	}
+	t.bytes += bytes
+	l.goneKeys += gone + perhaps
+	l.goneBytes += bytes
+	l.sinceBytes += bytes + float64(perhaps)*t.mean()
+	l.settled.Broadcast()
+}
+
+// release takes back what was admitted and not sent.
+func (l *ledger) release(sent int64, each float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.onWayKeys -= sent
+	l.onWayBytes = max(l.onWayBytes-float64(sent)*each, 0)
+	l.settled.Broadcast()
+}
+
+func (l *ledger) evicted() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var sum int64
+	for i := range l.families {
+		sum += l.families[i].gone
+	}
+	return sum
+}
+
+// touched is whether anything was deleted, or may have been.
+func (l *ledger) touched() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.goneKeys > 0
+}
+
+func (l *ledger) freed() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return int64(l.goneBytes)
+}

@@ -1,0 +1,338 @@
+package janitor
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"redis-janitor/janitor/keyspace"
+	"redis-janitor/janitor/pace"
+	"redis-janitor/ttlpolicy"
+)
+
+const (
+	// fullSample tells each family's share within 1 % (tried: 20,000 draws on a million keys), and
+	// its cost does not grow with the keyspace.
+	fullSample = 20_000
+	// smallSample is enough to tell the size of a family's values and whether its rule is vacuous.
+	smallSample = 2_000
+	// drawsAtOnce bounds the pipelines of a sample: one takes about half a millisecond of the server.
+	drawsAtOnce = 100
+	// freshFor is how long a survey may be used for another question of the same run.
+	freshFor = 10 * time.Second
+	// histogramBins is how many bars an age histogram has.
+	histogramBins = 12
+)
+
+// survey learns what a node's keyspace holds: by looking at every key where there are no more than
+// a sample would draw, or where a rule needs the exact count, and by a fair sample elsewhere.
+func (n *nodeJob) survey(ctx context.Context, draws int) error {
+	if n.census != nil && n.surveyedLevel == n.level && n.env.Now().Sub(n.zero) < freshFor && (!n.sampled || n.req.Command == Plan || !n.mustCount()) {
+		return nil
+	}
+	size, err := n.node.Size(ctx)
+	if err != nil {
+		return err
+	}
+	n.report.Keys = size
+	if err := n.measureFloor(ctx); err != nil {
+		return err
+	}
+	n.zero, n.surveyedLevel = n.env.Now(), n.level
+	if size <= int64(draws) || n.req.Command != Plan && n.mustCount() {
+		n.sampled = false
+		n.census, err = n.count(ctx, n.set.Superset())
+		return err
+	}
+	n.sampled = true
+	census := ttlpolicy.NewCensus(n.level, n.rules)
+	census.Population(size, false)
+	n.census = census
+	err = n.draw(ctx, census, draws)
+	if kind := keyspace.KindOf(err); kind == keyspace.NoPerm || kind == keyspace.NoCommand {
+		n.warn(n, "", "sample_not_random", "random keys cannot be drawn on %s (%v): the estimate is from the first %d keys of a SCAN, which need not be typical", n.node.Addr(), err, draws)
+		census = ttlpolicy.NewCensus(n.level, n.rules)
+		census.Population(size, false)
+		n.census = census
+		err = n.scan(ctx, census, "*", draws)
+	}
+	return err
+}
+
+// measureFloor finds what a round trip costs before the server does any work.
+func (n *nodeJob) measureFloor(ctx context.Context) error {
+	for range 3 {
+		trip, err := n.node.Ping(ctx)
+		if err != nil {
+			return err
+		}
+		n.floor.Saw(trip)
+	}
+	return nil
+}
+
+// mustCount is whether a rule of this level can only be kept by counting: keep_newest.
+func (n *nodeJob) mustCount() bool {
+	for _, r := range n.rules {
+		if _, acts := r.MaxTTL(n.level); acts && r.KeepNewest > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// draw takes a fair sample with replacement.
+func (n *nodeJob) draw(ctx context.Context, census *ttlpolicy.Census, draws int) error {
+	for drawn := 0; drawn < draws; drawn += drawsAtOnce {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		keys, err := n.node.RandomKeys(ctx, drawsAtOnce)
+		if err != nil {
+			return err
+		}
+		if len(keys) == 0 {
+			return nil
+		}
+		if err := n.look(ctx, census, keys, 1); err != nil {
+			return err
+		}
+		n.progress(Progress{Phase: "survey", Keys: int64(draws), Scanned: int64(drawn + len(keys))})
+	}
+	return nil
+}
+
+// count looks at every key that a pattern matches.
+func (n *nodeJob) count(ctx context.Context, match string) (*ttlpolicy.Census, error) {
+	census := ttlpolicy.NewCensus(n.level, n.rules)
+	if err := n.scan(ctx, census, match, math.MaxInt); err != nil {
+		return nil, err
+	}
+	census.Population(0, true)
+	return census, nil
+}
+
+// scan looks at keys in SCAN's order until it has seen limit of them, or all.
+func (n *nodeJob) scan(ctx context.Context, census *ttlpolicy.Census, match string, limit int) error {
+	pages := pace.NewSizer(n.pace.Slice, 16, n.pace.Page, &n.floor)
+	cursor, seen := uint64(0), 0
+	for {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		keys, next, err := n.page(ctx, pages, cursor, match)
+		if err != nil {
+			return err
+		}
+		seen += len(keys)
+		if err := n.look(ctx, census, keys, sizeEach(seen)); err != nil {
+			return err
+		}
+		n.progress(Progress{Phase: "survey", Keys: n.report.Keys, Scanned: int64(seen)})
+		if cursor = next; cursor == 0 || seen >= limit {
+			return nil
+		}
+	}
+}
+
+// sizeEach measures every key of a small keyspace, and fewer the more there are.
+func sizeEach(seen int) int {
+	if seen <= fullSample {
+		return 1
+	}
+	return 8
+}
+
+// look adds keys to a census: those of no family only to the number looked at.
+func (n *nodeJob) look(ctx context.Context, census *ttlpolicy.Census, keys []string, each int) error {
+	census.Look(len(keys))
+	for chunk := range n.chunks(n.sort(keys)) {
+		facts, elapsed, err := n.facts(ctx, chunk, each)
+		if err != nil {
+			return err
+		}
+		for i, f := range facts {
+			census.Add(chunk[i].family, f.Facts, n.weight(f), elapsed)
+		}
+	}
+	return nil
+}
+
+// found is a key of one of the families.
+type found struct {
+	key       string
+	family    int
+	protected bool
+}
+
+// sort picks the keys that belong to a family.
+func (n *nodeJob) sort(keys []string) []found {
+	mine := make([]found, 0, len(keys))
+	for _, key := range keys {
+		if class := n.set.Classify(key); class.Family >= 0 {
+			mine = append(mine, found{key, class.Family, class.Protected})
+		}
+	}
+	return mine
+}
+
+// maxNameBytes bounds how many bytes of key names go into one command or pipeline.
+const maxNameBytes = 256 << 10
+
+// chunks cuts keys into pipelines that hold the server no longer than the pace allows.
+func (n *nodeJob) chunks(keys []found) func(yield func([]found) bool) {
+	return func(yield func([]found) bool) {
+		for len(keys) > 0 {
+			size, bytes := 0, 0
+			for size < len(keys) && size < n.pipelines.Size() && (size == 0 || bytes+len(keys[size].key) <= maxNameBytes) {
+				bytes += len(keys[size].key)
+				size++
+			}
+			if !yield(keys[:size]) {
+				return
+			}
+			keys = keys[size:]
+		}
+	}
+}
+
+// facts reads what a chunk's keys have to be judged by. Elapsed is the time since time zero at
+// which the answers were here: a TTL read earlier has run down at least to what it says.
+func (n *nodeJob) facts(ctx context.Context, chunk []found, each int) ([]keyspace.KeyFacts, time.Duration, error) {
+	names := make([]string, len(chunk))
+	for i, f := range chunk {
+		names[i] = f.key
+	}
+	start := time.Now()
+	facts, err := n.node.Facts(ctx, names, keyspace.Ask{
+		Idle:  func(i int) bool { return n.rules[chunk[i].family].MinIdle > 0 },
+		Bytes: func(i int) bool { return each > 0 && (i+n.turn)%each == 0 },
+	})
+	n.turn++
+	if err != nil {
+		return nil, 0, err
+	}
+	n.pipelines.Took(len(chunk), time.Since(start))
+	for i := range facts {
+		facts[i].Protected = chunk[i].protected
+	}
+	return facts, n.elapsed(), nil
+}
+
+func (n *nodeJob) elapsed() time.Duration { return n.env.Now().Sub(n.zero) }
+
+// page reads one page of SCAN and fits the size of the next one to it: pages shrink where they take
+// the server long, and where key names are huge.
+func (n *nodeJob) page(ctx context.Context, pages *pace.Sizer, cursor uint64, match string) ([]string, uint64, error) {
+	size := pages.Size()
+	start := time.Now()
+	keys, next, err := n.node.Page(ctx, cursor, match, int64(size))
+	if err != nil {
+		return nil, 0, err
+	}
+	pages.Took(size, time.Since(start))
+	bytes := 0
+	for _, key := range keys {
+		bytes += len(key)
+	}
+	if bytes > 4*maxNameBytes {
+		pages.Shrink()
+	}
+	return keys, next, nil
+}
+
+// weight is what deleting a key should give back: its MEMORY USAGE and what that leaves out.
+func (n *nodeJob) weight(f keyspace.KeyFacts) float64 {
+	if f.Bytes < 0 {
+		return -1
+	}
+	return f.Bytes + n.overhead(f.Facts)
+}
+
+// overhead is what MEMORY USAGE leaves out of one key.
+func (n *nodeJob) overhead(f ttlpolicy.Facts) float64 {
+	perKey, perExpire := n.info.Overhead()
+	if f.Expiry == ttlpolicy.Expiring {
+		return perKey + perExpire
+	}
+	return perKey
+}
+
+func (n *nodeJob) progress(p Progress) {
+	if n.env.Progress == nil {
+		return
+	}
+	p.Node = n.node.Addr()
+	n.env.Progress(p)
+}
+
+// unlimited is whether everything eligible is to go.
+func (n *nodeJob) unlimited() bool {
+	return n.target() < 0 && n.req.MaxKeys == 0 && n.req.MaxBytes == 0
+}
+
+// need is how many bytes must go; math.MaxInt64 where all that is eligible is to.
+func (n *nodeJob) need() int64 {
+	if n.target() < 0 {
+		return math.MaxInt64
+	}
+	return max(n.reading.Used-n.target(), 0)
+}
+
+// aim finds how far down each family is to go.
+func (n *nodeJob) aim() {
+	if n.unlimited() {
+		n.cuts = n.takeAll()
+		return
+	}
+	missing := int64(0)
+	n.cuts, missing = n.census.Solve(n.aimBytes())
+	if n.need() != math.MaxInt64 && missing > 0 && n.req.MaxKeys == 0 && n.req.MaxBytes == 0 {
+		n.report.Memory.MissingBytes = missing
+		n.warn(n, "", "target_unreachable", "evicting all that is eligible on %s leaves memory about %s above the target of %s (estimate): lower older_than, add families, or raise the memory",
+			n.node.Addr(), ttlpolicy.FormatSize(missing), ttlpolicy.FormatSize(n.target()))
+	}
+}
+
+func (n *nodeJob) takeAll() []ttlpolicy.Cut {
+	cuts := make([]ttlpolicy.Cut, len(n.rules))
+	for i := range cuts {
+		cuts[i] = ttlpolicy.TakeAll()
+	}
+	return cuts
+}
+
+// aimBytes is the need, less where --max-keys or --max-bytes end the run earlier: what they let go
+// must then be the oldest keys of the first families too.
+func (n *nodeJob) aimBytes() int64 {
+	eligible, _, _ := n.census.EligibleBytes()
+	need := n.need()
+	if n.req.MaxBytes > 0 {
+		need = min(need, n.req.MaxBytes)
+	}
+	if n.req.MaxKeys <= 0 {
+		return need
+	}
+	low, high := int64(0), min(need, eligible+1)
+	for range 48 {
+		middle := low + (high-low)/2
+		cuts, _ := n.census.Solve(middle)
+		if n.evictions(cuts) < n.req.MaxKeys {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	if cuts, _ := n.census.Solve(high); n.evictions(cuts) < n.req.MaxKeys {
+		return need
+	}
+	return high
+}
+
+func (n *nodeJob) evictions(cuts []ttlpolicy.Cut) int64 {
+	var keys int64
+	for i, cut := range cuts {
+		keys += n.census.Estimate(i, cut).Evict
+	}
+	return keys
+}

@@ -1,0 +1,84 @@
+package janitor
+
+import (
+	"time"
+
+	"redis-janitor/ttlpolicy"
+)
+
+// describe fills in what is known of a node as soon as it is connected.
+func (n *nodeJob) describe() {
+	n.report.Addr = n.node.Addr()
+	n.report.RunID = n.info.Text("run_id")
+	n.report.Server = n.info.Server()
+	n.report.Role = n.info.Text("role")
+	n.report.DB = n.node.DB()
+	n.report.Keys, _ = n.info.Keys(n.node.DB())
+	n.report.Families = make([]FamilyReport, len(n.rules))
+	for i, rule := range n.rules {
+		n.report.Families[i] = FamilyReport{Name: rule.Family, LifetimeS: int64(rule.Lifetime / time.Second), Histogram: []Bin{}}
+	}
+}
+
+// estimates writes what the survey expects into the report.
+func (n *nodeJob) estimates() {
+	for i := range n.report.Families {
+		f, cut := &n.report.Families[i], n.cuts[i]
+		e := n.census.Estimate(i, cut)
+		f.Estimate = Estimate{
+			Matched: e.Matched, Eligible: e.Eligible, EligibleLow: e.EligibleLow, EligibleHigh: e.EligibleHigh,
+			Evict: e.Evict, EvictBytes: e.EvictBytes, Bytes: e.Bytes, BytesLow: e.BytesLow, BytesHigh: e.BytesHigh,
+		}
+		f.OlderThan = nil
+		if maxTTL, acts := n.rules[i].MaxTTL(n.level); acts {
+			age := int64((n.rules[i].Lifetime - maxTTL) / time.Second)
+			f.OlderThan = &age
+		}
+		f.WaterlineMS = waterline(cut)
+		f.Histogram = f.Histogram[:0]
+		for _, b := range n.census.Bins(i, histogramBins) {
+			f.Histogram = append(f.Histogram, Bin{int64(b.From / time.Second), int64(b.To / time.Second), b.Keys, b.Bytes})
+		}
+	}
+	n.report.Sampled = n.sampled
+}
+
+// waterline is null where no key with a TTL goes, and where all that is eligible does.
+func waterline(cut ttlpolicy.Cut) *int64 {
+	if cut.None || cut.All {
+		return nil
+	}
+	ms := cut.TTL.Milliseconds()
+	return &ms
+}
+
+// lint warns of rules that do not do what they seem to say.
+func (n *nodeJob) lint() {
+	for _, l := range n.census.Lints() {
+		n.warn(n, l.Family, l.Code, "%s", l.Message)
+	}
+	matched := int64(0)
+	for i := range n.rules {
+		matched += n.census.Estimate(i, n.cuts[i]).Matched
+	}
+	if matched == 0 && n.report.Keys > 0 {
+		n.warn(n, "", "policy_matches_nothing", "no key of the %d in DB %d of %s was found to belong to any family of policy %s: look at its patterns, and at the DB in the URL",
+			n.report.Keys, n.node.DB(), n.node.Addr(), n.req.Policy.Name)
+	}
+	if n.req.Command != Execute && n.target() >= 0 && n.reading.Used <= n.target() {
+		n.warn(n, "", "below_target", "memory of %s (%s) is not above the target (%s), so execute would evict nothing; --target none, or a lower one, would",
+			n.node.Addr(), ttlpolicy.FormatSize(n.reading.Used), ttlpolicy.FormatSize(n.target()))
+	}
+}
+
+// planned closes a plan's report: what it draws is all from the survey.
+func (n *nodeJob) planned() {
+	var freed int64
+	for _, f := range n.report.Families {
+		freed += f.Estimate.EvictBytes
+	}
+	n.report.Memory.AfterBytes = max(n.reading.Used-freed, 0)
+	if !n.sampled {
+		n.report.Scanned = n.report.Keys
+	}
+}

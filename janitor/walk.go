@@ -1,0 +1,600 @@
+package janitor
+
+import (
+	"context"
+	"errors"
+	"math"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"redis-janitor/janitor/keyspace"
+	"redis-janitor/janitor/pace"
+	"redis-janitor/ttlpolicy"
+)
+
+const (
+	// maxWalks bounds how often the waterline is raised.
+	maxWalks = 5
+	// modelSlack is the share by which bytes may be misjudged even when every key was counted. The first
+	// walk stays below the target by it, so that it ends where the waterline says and not in its middle.
+	modelSlack = 0.03
+)
+
+// remover carries out a batch. A dry run and an execute differ in nothing but this.
+type remover interface {
+	Evict(ctx context.Context, b keyspace.Batch) (keyspace.Removal, error)
+}
+
+// rehearsal is a dry run's remover: everything that is sent to it would have gone.
+type rehearsal struct{}
+
+func (rehearsal) Evict(_ context.Context, b keyspace.Batch) (keyspace.Removal, error) {
+	fates := make([]keyspace.Fate, len(b.Keys))
+	for i := range fates {
+		fates[i] = keyspace.Gone
+	}
+	return keyspace.Removal{Fates: fates}, nil
+}
+
+// evict walks the keyspace until the target is reached or nothing eligible is left. Each walk takes
+// what lies below the waterline; the next one has the waterline raised by what this one has learnt.
+func (n *nodeJob) evict(ctx context.Context) error {
+	if n.acts() && n.need() == 0 {
+		n.ledger.stop(TargetReached, nil)
+		return nil
+	}
+	cuts := n.firstCuts()
+	var earlier []ttlpolicy.Cut
+	for walk := 1; ; walk++ {
+		n.cuts = cuts
+		n.report.Walks = walk
+		census, err := n.walk(ctx, cuts, earlier)
+		if err != nil {
+			return err
+		}
+		if n.ledger.stopped() != "" {
+			return n.ledger.err
+		}
+		if everything(cuts) {
+			n.ledger.stop(Exhausted, nil)
+			return nil
+		}
+		earlier = cuts
+		if cuts, err = n.raise(ctx, census, walk); err != nil || cuts == nil {
+			return err
+		}
+		n.ledger.nextWalk()
+	}
+}
+
+// firstCuts are cautious where a target is to be met: cuts of which it is near certain that they
+// don't free too much, so that the walk goes to its end and takes the oldest keys everywhere.
+func (n *nodeJob) firstCuts() []ttlpolicy.Cut {
+	if n.unlimited() {
+		return n.takeAll()
+	}
+	if low := n.census.SolveLow(n.aimBytes(), modelSlack); !nothing(low) {
+		return low
+	}
+	return n.cuts
+}
+
+func everything(cuts []ttlpolicy.Cut) bool {
+	for _, c := range cuts {
+		if !c.All {
+			return false
+		}
+	}
+	return true
+}
+
+func nothing(cuts []ttlpolicy.Cut) bool {
+	for _, c := range cuts {
+		if c.All || c.Persistent || !c.None {
+			return false
+		}
+	}
+	return true
+}
+
+// raise reads memory after a walk and finds the next cuts; none where the run is over. The walk has
+// counted every key, so these are exact but for what a byte estimate may miss, and that is corrected
+// by what the walk really freed.
+func (n *nodeJob) raise(ctx context.Context, census *ttlpolicy.Census, walk int) ([]ttlpolicy.Cut, error) {
+	left, freed, drop, err := n.ledger.left(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if left <= 0 {
+		n.ledger.stop(TargetReached, nil)
+		return nil, nil
+	}
+	if walk >= maxWalks {
+		return n.takeAll(), nil
+	}
+	need := left
+	if left != math.MaxInt64 {
+		ratio := 1.0
+		if drop > 0 && freed > 0 {
+			ratio = min(max(freed/drop, 0.5), 2)
+		}
+		need = int64(freed + float64(left)*ratio)
+	}
+	if n.req.MaxBytes > 0 {
+		need = min(need, n.req.MaxBytes)
+	}
+	cuts, _ := census.Solve(need)
+	if higher(cuts, n.cuts) {
+		return cuts, nil
+	}
+	// By the estimate it should be enough and memory says that it isn't: go one whole step on.
+	return n.takeAll(), nil
+}
+
+// higher is whether some waterline lies above its earlier one.
+func higher(cuts, earlier []ttlpolicy.Cut) bool {
+	for i, c := range cuts {
+		e := earlier[i]
+		switch {
+		case e.All:
+		case c.All, c.Persistent && !e.Persistent, !c.None && e.None, !c.None && !e.None && c.TTL > e.TTL:
+			return true
+		}
+	}
+	return false
+}
+
+// left is how many bytes are still to go by a fresh reading, with what the run has freed so far by
+// its own estimate and by the server's count.
+func (l *ledger) left(ctx context.Context) (left int64, freed, drop float64, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stopAt < 0 {
+		return math.MaxInt64, l.goneBytes, 0, nil
+	}
+	if err := l.read(ctx); err != nil {
+		return 0, 0, 0, err
+	}
+	return l.used - l.stopAt, l.goneBytes, float64(l.n.reading.Counted - l.used), nil
+}
+
+func (l *ledger) nextWalk() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.walk++
+}
+
+// walk goes through the keyspace once: one goroutine scans ahead, this one judges, the workers
+// evict, with bounded queues between them.
+func (n *nodeJob) walk(ctx context.Context, cuts, earlier []ttlpolicy.Cut) (*ttlpolicy.Census, error) {
+	scanning, stopScan := context.WithCancel(ctx)
+	defer stopScan()
+	w := &walker{
+		nodeJob: n,
+		cuts:    cuts, earlier: earlier,
+		census: ttlpolicy.NewCensus(n.level, n.rules),
+		open:   make([]openBatch, len(n.rules)),
+		queue:  make(chan parcel, n.workers()),
+		sizer:  pace.NewSizer(n.pace.Slice, min(20, n.pace.Keys), n.pace.Keys, &n.floor),
+		remove: n.node,
+		limit:  rate.NewLimiter(rate.Inf, 1),
+	}
+	if !n.acts() {
+		w.remove = rehearsal{}
+	}
+	if n.req.MaxRate > 0 {
+		// A burst of a tenth of a second: a batch must fit, and no second may get much more than its share.
+		w.limit = rate.NewLimiter(rate.Limit(n.req.MaxRate), max(1, int(n.req.MaxRate/10)))
+	}
+	if n.mustCount() {
+		w.floors(n.census)
+	}
+
+	var workers sync.WaitGroup
+	for range n.workers() {
+		workers.Go(func() { w.work(ctx) })
+	}
+	pages := make(chan []string, 2)
+	scanned := make(chan error, 1)
+	go func() {
+		defer close(pages)
+		scanned <- w.scan(scanning, pages)
+	}()
+	err := w.judge(ctx, pages)
+	stopScan()
+	for range pages { // let the scanner end
+		continue
+	}
+	close(w.queue)
+	workers.Wait()
+	if scanErr := <-scanned; err == nil && ctx.Err() == nil && n.ledger.stopped() == "" {
+		err = scanErr
+	}
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err == nil {
+		n.ledger.mu.Lock()
+		err = n.ledger.err
+		n.ledger.mu.Unlock()
+	}
+	w.census.Population(0, true)
+	return w.census, err
+}
+
+func (n *nodeJob) workers() int { return max(n.req.Connection.Workers, 1) }
+
+type walker struct {
+	*nodeJob
+	cuts, earlier []ttlpolicy.Cut
+	floor         []ttlpolicy.Cut // what keep_newest leaves; nil where no rule asks for it
+	census        *ttlpolicy.Census
+	open          []openBatch
+	queue         chan parcel
+	sizer         *pace.Sizer
+	remove        remover
+	limit         *rate.Limiter
+	seen          int64
+}
+
+// openBatch collects one family's candidates until there are enough for a batch.
+type openBatch struct {
+	keys       []string
+	bytes      int
+	persistent int
+}
+
+// parcel is an admitted batch on its way to a worker.
+type parcel struct {
+	family     int
+	keys       []string
+	each       float64
+	persistent bool // none of its keys had a TTL
+}
+
+// floors turns keep_newest into cuts, by a census that has counted every key.
+func (w *walker) floors(census *ttlpolicy.Census) {
+	w.floor = make([]ttlpolicy.Cut, len(w.rules))
+	for i := range w.rules {
+		maxTTL, persistent, ok := census.KeepNewestCut(i)
+		w.floor[i] = ttlpolicy.Cut{Persistent: ok && persistent, None: !ok || maxTTL < 0, TTL: maxTTL}
+		if ok && persistent && maxTTL == math.MaxInt64 {
+			w.floor[i] = ttlpolicy.TakeAll()
+		}
+	}
+}
+
+// match is what SCAN may leave out on the server: only what no family of this walk matches.
+func (w *walker) match() string {
+	if len(w.earlier) == 0 {
+		return w.set.Superset()
+	}
+	only := -1
+	for i := range w.cuts {
+		if higher(w.cuts[i:i+1], w.earlier[i:i+1]) {
+			if only >= 0 {
+				return w.set.Superset()
+			}
+			only = i
+		}
+	}
+	if only < 0 {
+		return w.set.Superset()
+	}
+	return w.set.FamilySuperset(only)
+}
+
+func (w *walker) scan(ctx context.Context, pages chan<- []string) error {
+	sizer := pace.NewSizer(w.pace.Slice, 16, w.pace.Page, &w.nodeJob.floor)
+	match := w.match()
+	for cursor := uint64(0); ; {
+		keys, next, err := w.page(ctx, sizer, cursor, match)
+		if err != nil {
+			return err
+		}
+		select {
+		case pages <- keys:
+		case <-ctx.Done():
+			return nil
+		}
+		if cursor = next; cursor == 0 {
+			return nil
+		}
+	}
+}
+
+// judge decides on every key and sends those that are to go on their way.
+func (w *walker) judge(ctx context.Context, pages <-chan []string) error {
+	for keys := range pages {
+		if ctx.Err() != nil || w.acts() && w.ledger.stopped() != "" {
+			return nil
+		}
+		w.seen += int64(len(keys))
+		w.census.Look(len(keys))
+		for chunk := range w.chunks(w.sort(keys)) {
+			facts, elapsed, err := w.facts(ctx, chunk, sizeEach(int(w.seen)))
+			if err != nil {
+				return err
+			}
+			for i, f := range facts {
+				if err := w.decide(ctx, chunk[i], f, elapsed); err != nil {
+					return err
+				}
+			}
+		}
+		w.tell()
+	}
+	for family := range w.open {
+		if err := w.flush(ctx, family); err != nil {
+			return err
+		}
+	}
+	w.tell()
+	return nil
+}
+
+// decide settles one key: kept with its reason, or on its way into a batch.
+func (w *walker) decide(ctx context.Context, k found, f keyspace.KeyFacts, elapsed time.Duration) error {
+	if f.Expiry == ttlpolicy.Missing {
+		w.ledger.missed(k.family)
+		return nil
+	}
+	verdict := w.census.Add(k.family, f.Facts, w.weight(f), elapsed)
+	if !verdict.Eligible {
+		w.ledger.keep(k.family, verdict.Reason)
+		return nil
+	}
+	if f.Bytes >= 0 {
+		w.ledger.weighed(k.family, w.weight(f))
+	}
+	// Rounded up, so that what passes here passes in the script too, where the TTL is read anew.
+	at := elapsed + time.Millisecond
+	switch {
+	case w.floor != nil && !w.floor[k.family].Takes(f.Facts, at):
+		w.ledger.keep(k.family, ttlpolicy.ReasonNewest)
+		return nil
+	case !w.cuts[k.family].Takes(f.Facts, at) || w.ledger.stopped() != "":
+		w.ledger.keep(k.family, ttlpolicy.ReasonAboveWaterline)
+		return nil
+	case !w.acts() && w.earlier != nil && w.earlier[k.family].Takes(f.Facts, at):
+		return nil // an earlier walk of this dry run has it among what would have gone
+	case !w.set.FixedPrefixHolds(k.family, k.key):
+		// The matcher and the plain comparison disagree: whatever is wrong, the key stays.
+		w.ledger.keep(k.family, ttlpolicy.ReasonUnknown)
+		return nil
+	}
+	b := &w.open[k.family]
+	b.keys = append(b.keys, k.key)
+	b.bytes += len(k.key)
+	if f.Expiry == ttlpolicy.Persistent {
+		b.persistent++
+	}
+	if len(b.keys) >= w.batchSize(k.family) || b.bytes >= maxNameBytes {
+		return w.flush(ctx, k.family)
+	}
+	return nil
+}
+
+// batchSize is how many keys of a family make a batch: no more than the pace allows by time and by
+// bytes.
+func (w *walker) batchSize(family int) int {
+	size := w.sizer.Size()
+	if mean, _ := w.ledger.family(family); mean > 0 {
+		size = min(size, int(float64(w.pace.Bytes)/mean))
+	}
+	return max(size, 1)
+}
+
+// flush sends what a family has collected, as far as it is admitted.
+func (w *walker) flush(ctx context.Context, family int) error {
+	b := w.open[family]
+	w.open[family] = openBatch{}
+	for len(b.keys) > 0 {
+		mean, _ := w.ledger.family(family)
+		each := max(mean, 1)
+		count, err := w.ledger.admit(ctx, family, len(b.keys))
+		if err != nil {
+			return err
+		}
+		if count == 0 {
+			if w.ledger.stopped() == TargetReached {
+				for range b.keys {
+					w.ledger.keep(family, ttlpolicy.ReasonAboveWaterline)
+				}
+			}
+			return nil
+		}
+		select {
+		case w.queue <- parcel{family, b.keys[:count], each, b.persistent == len(b.keys)}:
+		case <-ctx.Done():
+			w.ledger.release(int64(count), each)
+			return nil
+		}
+		b.keys = b.keys[count:]
+	}
+	return nil
+}
+
+// work evicts until the queue is closed. When the run has stopped, what is still queued is given
+// back unsent: only the batch in hand is finished.
+func (w *walker) work(ctx context.Context) {
+	for p := range w.queue {
+		if ctx.Err() != nil {
+			w.ledger.release(int64(len(p.keys)), p.each)
+			continue
+		}
+		w.carryOut(ctx, p)
+	}
+}
+
+func (w *walker) carryOut(ctx context.Context, p parcel) {
+	// A batch that ends early by its bytes leaves the rest for the next call.
+	for len(p.keys) > 0 {
+		if err := w.mayDelete(ctx, len(p.keys)); err != nil {
+			w.ledger.release(int64(len(p.keys)), p.each)
+			if ctx.Err() == nil {
+				w.ledger.stop(LeaseLost, err)
+			}
+			return
+		}
+		start := time.Now()
+		// The batch in hand is finished even when the run is being stopped: a command cannot be
+		// called back, only its answer lost.
+		removal, err := w.remove.Evict(context.WithoutCancel(ctx), w.batch(p))
+		took := time.Since(start)
+		rest := p.keys[:0:0]
+		done := removal
+		done.Fates = nil
+		for i, fate := range removal.Fates {
+			if fate == keyspace.Deferred {
+				rest = append(rest, p.keys[i])
+				continue
+			}
+			done.Fates = append(done.Fates, fate)
+		}
+		w.ledger.settle(p.family, int64(len(p.keys)-len(rest)), p.each, done, p.persistent)
+		if err == nil {
+			err = removal.Refusal
+		}
+		if err != nil {
+			w.ledger.release(int64(len(rest)), p.each)
+			w.ledger.stop(reasonOf(err), err)
+			return
+		}
+		if w.acts() {
+			w.sizer.Took(len(p.keys)-len(rest), took)
+		}
+		p.keys = rest
+	}
+}
+
+func reasonOf(err error) Reason {
+	if errors.Is(err, keyspace.ErrFenced) {
+		return LeaseLost
+	}
+	return Reason(keyspace.KindOf(err))
+}
+
+// mayDelete holds back a janitor that is too fast or has lost its lease.
+func (w *walker) mayDelete(ctx context.Context, keys int) error {
+	if !w.acts() {
+		return nil
+	}
+	for keys > 0 {
+		step := min(keys, w.limit.Burst())
+		if w.limit.Limit() == rate.Inf {
+			step = keys
+		}
+		if err := w.limit.WaitN(ctx, step); err != nil {
+			return err
+		}
+		keys -= step
+	}
+	return w.lease.Held()
+}
+
+// batch is what the server is asked to do, with the conditions as they are at this moment.
+func (w *walker) batch(p parcel) keyspace.Batch {
+	b := keyspace.Batch{
+		Keys:        p.keys,
+		MaxTTL:      -1,
+		MinIdle:     w.rules[p.family].MinIdle,
+		MaxBytes:    w.pace.Bytes,
+		AssumeBytes: int64(p.each),
+		Cooldown:    w.cooldownMark(),
+		Mark:        keyspace.MarkFormat(w.env.Now(), w.env.Name),
+	}
+	if w.lease != nil {
+		b.LeaseToken = w.lease.Token()
+	}
+	if _, uneven := w.ledger.family(p.family); uneven {
+		b.MeasureEach = 1
+	}
+	elapsed := w.elapsed()
+	maxTTL, _ := w.rules[p.family].MaxTTL(w.level)
+	b.Persistent = w.rules[p.family].EvictNoTTL
+	limits := []ttlpolicy.Cut{w.cuts[p.family]}
+	if w.floor != nil {
+		limits = append(limits, w.floor[p.family])
+	}
+	for _, cut := range limits {
+		b.Persistent = b.Persistent && cut.Persistent
+		switch {
+		case cut.None:
+			maxTTL = -1
+		case !cut.All:
+			maxTTL = min(maxTTL, cut.TTL-elapsed)
+		}
+	}
+	if maxTTL >= 0 {
+		b.MaxTTL = maxTTL
+	}
+	return b
+}
+
+func (w *walker) tell() {
+	w.report.Scanned = max(w.report.Scanned, w.seen)
+	need := int64(0)
+	if n := w.need(); n != math.MaxInt64 {
+		need = n
+	}
+	w.progress(Progress{Phase: "walk", Walk: w.report.Walks, Keys: w.report.Keys, Scanned: w.seen,
+		Evicted: w.ledger.evicted(), FreedBytes: w.ledger.freed(), NeedBytes: need})
+}
+
+// account writes the ledger into the report.
+func (n *nodeJob) account() {
+	l := n.ledger
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.families {
+		t, f := &l.families[i], &n.report.Families[i]
+		f.Evicted, f.Refreshed, f.Failed, f.Uncertain = t.gone, t.refreshed, t.failed, t.uncertain
+		f.Vanished = t.vanished + t.missed
+		f.Kept = t.kept
+		f.Eligible = t.gone + t.refreshed + t.vanished + t.failed + t.uncertain + t.kept.AboveWaterline
+		f.Bytes = int64(t.bytes)
+		f.WaterlineMS = waterline(n.cuts[i])
+	}
+	if n.req.Command == DryRun {
+		n.report.Memory.AfterBytes = max(n.reading.Used-int64(l.goneBytes), 0)
+	}
+	if n.report.Scanned > n.report.Keys {
+		after := n.report.Keys
+		if size, err := n.node.Size(context.Background()); err == nil {
+			after = size
+		}
+		if n.report.Scanned > max(n.report.Keys, after) {
+			n.warn(n, "", "duplicates_possible", "the walk of %s returned more keys (%d) than there were (%d): Redis was resizing its table, and some kept keys were counted twice",
+				n.node.Addr(), n.report.Scanned, max(n.report.Keys, after))
+		}
+	}
+}
+
+// measureAfter reads memory once more when all is done.
+func (n *nodeJob) measureAfter(ctx context.Context) error {
+	if !n.acts() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, drainFor+n.req.Connection.CommandTimeout)
+	defer cancel()
+	info, err := n.drained(ctx)
+	if err != nil {
+		return err
+	}
+	n.info = info
+	before := n.reading
+	after, err := n.readingOf(ctx)
+	if err != nil {
+		return err
+	}
+	n.report.Memory.AfterBytes, n.report.Memory.AfterRSSBytes = after.Used, after.RSS
+	freed := n.ledger.freed()
+	if freed > 1<<20 && before.RSS-after.RSS < freed/2 {
+		n.warn(n, "", "rss_stays", "about %s were freed inside Redis, but its resident memory stays at %s: the allocator keeps pages for the next values. That is normal; deleting more would not change it (activedefrag, MEMORY PURGE or a restart would)",
+			ttlpolicy.FormatSize(freed), ttlpolicy.FormatSize(after.RSS))
+	}
+	return nil
+}
