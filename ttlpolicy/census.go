@@ -59,13 +59,14 @@ func (c *Census) size() float64 {
 
 // scale is how many keys one that was seen stands for.
 func (c *Census) scale() float64 {
-	if c.exact || c.looked == 0 {
+	if c.looked == 0 {
 		return 1
 	}
 	return c.size() / float64(c.looked)
 }
 
 // Estimate is what a census says of one family. Intervals hold with 95 %.
+// Bytes are 0 throughout where no key of any family was measured.
 type Estimate struct {
 	Matched int64
 	// Eligible keys are those that policy and level let go, less the newest.

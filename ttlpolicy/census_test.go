@@ -278,6 +278,16 @@ func TestProtectedKeysCountAmongTheNewest(t *testing.T) {
 	}
 }
 
+func TestANewestKeyStaysWithNoTimeLeft(t *testing.T) {
+	rule := evictAny("ml", hour)
+	rule.KeepNewest = 1
+	c := exactCensus(rule)
+	c.look(0, expiring(0), 1, 0)
+	if maxTTL, _, _ := c.KeepNewestCut(0); maxTTL >= 0 {
+		t.Errorf("up to %v may go", maxTTL)
+	}
+}
+
 func TestASampleCannotTellTheNewest(t *testing.T) {
 	rule := evictAny("ml", hour)
 	rule.KeepNewest = 50_000

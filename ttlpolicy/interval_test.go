@@ -114,3 +114,26 @@ func TestIntervalsHoldInNinetyFiveOfAHundredSamples(t *testing.T) {
 		}
 	}
 }
+
+func TestAFewHugeKeysWidenTheInterval(t *testing.T) {
+	const trials = 400
+	for _, huge := range []int{5, 10, 20} { // one key in so many, 200 times the others' size
+		r := rand.New(rand.NewPCG(uint64(huge), 0))
+		p := populate(r, 20_000, 50_000, 0)
+		for i := range p.sizes {
+			if i%huge == 0 {
+				p.sizes[i] *= 200
+			}
+		}
+		p.eligible = p.below(hour)
+		held := 0
+		for range trials {
+			if got := p.sample(r, 2000).Estimate(0, TakeAll()); float64(got.BytesLow) <= p.eligible && p.eligible <= float64(got.BytesHigh) {
+				held++
+			}
+		}
+		if held*100 < 95*trials {
+			t.Errorf("one huge key in %d: the interval held %d times of %d", huge, held, trials)
+		}
+	}
+}

@@ -322,6 +322,15 @@ func TestAOneKeyKeyspaceIsTakenOrLeft(t *testing.T) {
 	}
 }
 
+func TestWithoutNeedNotEvenWhatFreesNothingGoes(t *testing.T) {
+	c := exactCensus(evictAny("ml", hour))
+	c.look(0, expiring(hour/2), 0, 0)
+	cuts, _ := c.Solve(0)
+	if low := c.SolveLow(0, 0); low[0] != TakeNone() || cuts[0] != TakeNone() {
+		t.Errorf("%+v, cautiously %+v", cuts, low)
+	}
+}
+
 func TestKeysWithoutTTLGoFirst(t *testing.T) {
 	c := exactCensus(evictAny("ml", hour))
 	c.look(0, expiring(0), 100, 0)

@@ -187,7 +187,7 @@ func numberEnd(s string) int {
 // alone would also take signs, exponents and fractions.
 func parseDecimal(s string) (*big.Rat, bool) {
 	whole, fraction, point := strings.Cut(s, ".")
-	if whole == "" || point && fraction == "" || len(s) > 40 || strings.Trim(whole+fraction, "0123456789") != "" {
+	if whole == "" || point && fraction == "" || strings.Trim(whole+fraction, "0123456789") != "" {
 		return nil, false
 	}
 	return new(big.Rat).SetString(s)
