@@ -35,10 +35,6 @@ func advice(r *janitor.Report) []string {
 		steps = append(steps, r.Hint)
 	case reasonAdvice[r.Reason] != "":
 		steps = append(steps, reasonAdvice[r.Reason])
-	case r.Outcome == janitor.Planned && r.Command == "plan":
-		steps = append(steps, "redis-janitor dry-run takes every decision on every key without deleting; redis-janitor execute, with the same flags, deletes.")
-	case r.Outcome == janitor.Planned:
-		steps = append(steps, "redis-janitor execute, with the same flags, deletes these.")
 	}
 	if r.Reason != janitor.Exhausted && warned(r, "target_unreachable", "") {
 		steps = append(steps, "The target cannot be reached with this policy at this level: look for what no family matches, lower an older_than age, "+

@@ -67,7 +67,7 @@ func TestJoiningBinsLosesNoKeyAndLeavesTheWaterlineExact(t *testing.T) {
 	for _, bins := range []int{0, 1, 2, 11, 12, 13, 24, 25, 100} {
 		f := janitor.FamilyReport{LifetimeS: int64(bins) * 60, WaterlineMS: ptr(int64(bins) * 20_000), Histogram: histogram(bins, 60, func(i int) int64 { return int64(100 + i) })}
 		keys, goes := int64(0), int64(0)
-		for _, b := range bars(&f) {
+		for _, b := range bars(&janitor.Report{}, &f) {
 			keys, goes = keys+b.keys, goes+b.goes
 		}
 		wantKeys, wantGoes := int64(0), int64(0)
@@ -81,7 +81,7 @@ func TestJoiningBinsLosesNoKeyAndLeavesTheWaterlineExact(t *testing.T) {
 				wantGoes += (bin.Keys*int64(3-inBin) + 2) / 3 // rounded up
 			}
 		}
-		if n := len(bars(&f)); n > maxBars || keys != wantKeys || goes != wantGoes {
+		if n := len(bars(&janitor.Report{}, &f)); n > maxBars || keys != wantKeys || goes != wantGoes {
 			t.Errorf("%d bins: %d bars of %d keys, %d go; want %d keys, %d go", bins, n, keys, goes, wantKeys, wantGoes)
 		}
 	}
@@ -92,7 +92,7 @@ func TestTheWaterlineStandsBetweenWhatGoesAndWhatStays(t *testing.T) {
 		f := janitor.FamilyReport{Name: "f", LifetimeS: 3600, OlderThan: ptr(0), WaterlineMS: ptr(waterline),
 			Histogram: histogram(12, 300, func(int) int64 { return 100 })}
 		p := newPage(Options{Out: io.Discard})
-		p.histogram(&janitor.NodeReport{}, &f, bars(&f))
+		p.histogram(&janitor.Report{}, &janitor.NodeReport{}, &f, bars(&janitor.Report{}, &f))
 		above, below, found := strings.Cut(p.text.String(), "waterline")
 		if !found || strings.Contains(above, "stays") || strings.Contains(below, "goes\n") || strings.Contains(below, "partly") {
 			t.Errorf("waterline at %d ms:\n%s", waterline, p.text.String())
@@ -104,7 +104,7 @@ func TestAFewKeysStillShowABar(t *testing.T) {
 	f := janitor.FamilyReport{Name: "f", LifetimeS: 7200, OlderThan: ptr(0), Histogram: []janitor.Bin{
 		{FromS: 0, ToS: 600, Keys: 1_000_000}, {FromS: 600, ToS: 1200}, {FromS: 1200, ToS: 1800, Keys: 1}}}
 	p := newPage(Options{Out: io.Discard})
-	p.histogram(&janitor.NodeReport{}, &f, bars(&f))
+	p.histogram(&janitor.Report{}, &janitor.NodeReport{}, &f, bars(&janitor.Report{}, &f))
 	rows := strings.Split(p.text.String(), "\n")
 	if len(rows) != 5 || !strings.Contains(rows[0], " .  ") || strings.Contains(rows[1], ".") {
 		t.Errorf("\n%s", p.text.String())
@@ -159,6 +159,29 @@ func TestCountsAreReadable(t *testing.T) {
 	} {
 		if got := [2]string{count(n), shortCount(n)}; got != want {
 			t.Errorf("%d: %q, want %q", n, got, want)
+		}
+	}
+}
+
+func TestHowFarDownAFamilyGoesIsSaidForEveryCase(t *testing.T) {
+	node := &janitor.NodeReport{}
+	rule := ptr(1800)
+	for want, f := range map[string]janitor.FamilyReport{
+		"never at ok":      {},
+		"none eligible":    {OlderThan: rule},
+		"not needed":       {OlderThan: rule, Eligible: 5, Kept: janitor.Kept{AboveWaterline: 5}},
+		"only without TTL": {OlderThan: rule, Eligible: 5, Evicted: 2, Kept: janitor.Kept{AboveWaterline: 3}},
+		"older than 30m":   {OlderThan: rule, Eligible: 5, Evicted: 5},
+		"any age":          {OlderThan: ptr(0), Eligible: 5, Evicted: 5},
+		"older than 45m":   {OlderThan: rule, Eligible: 5, Evicted: 2, LifetimeS: 3600, WaterlineMS: ptr(900_000), Kept: janitor.Kept{AboveWaterline: 3}},
+	} {
+		if got := downTo(&janitor.Report{Command: "execute"}, node, &f); got != want {
+			t.Errorf("executed: %q, want %q", got, want)
+		}
+		f.Estimate = janitor.Estimate{Eligible: f.Eligible, Evict: f.Evicted}
+		f.Kept = janitor.Kept{} // which a plan doesn't know
+		if got := downTo(&janitor.Report{Command: "plan"}, node, &f); got != want {
+			t.Errorf("planned: %q, want %q", got, want)
 		}
 	}
 }

@@ -26,7 +26,8 @@ func familyFigures(r *janitor.Report, f *janitor.FamilyReport) figures {
 // families draws a node's table, in the order in which families are evicted. Numbers are never cut:
 // where there is no room for them, they are rounded.
 func (p *page) families(r *janitor.Report, node *janitor.NodeReport) {
-	if len(node.Families) == 0 {
+	// A node that was left alone has its families in the report too, with nothing known of them.
+	if !node.Sampled && node.Scanned == 0 {
 		return
 	}
 	text := p.familyTable(r, node, count)
@@ -43,13 +44,13 @@ func (p *page) familyTable(r *janitor.Report, node *janitor.NodeReport, format f
 	if dry(r) {
 		headers[3], headers[4] = "Would evict", "Would free"
 	}
-	counted := func(keys int64) string { return approx(node.Sampled, keys) + format(keys) }
+	counted := func(keys int64) string { return approx(r.Command == "plan" && node.Sampled, keys) + format(keys) }
 	var rows [][]string
 	for i := range node.Families {
 		f := &node.Families[i]
 		n := familyFigures(r, f)
 		rows = append(rows, []string{p.name(f), counted(n.matched), counted(n.eligible), counted(n.evict),
-			approx(dry(r), n.bytes) + ttlpolicy.FormatSize(n.bytes), downTo(node, f, n.evict)})
+			approx(dry(r), n.bytes) + ttlpolicy.FormatSize(n.bytes), downTo(r, node, f)})
 	}
 	return p.table(headers, rows, 1, 4)
 }
@@ -95,16 +96,36 @@ func (p *page) table(headers []string, rows [][]string, firstNumber, lastNumber 
 
 // downTo says how far down the family goes, as an age: people know how old a key is, not what is
 // left of its TTL.
-func downTo(node *janitor.NodeReport, f *janitor.FamilyReport, evict int64) string {
+func downTo(r *janitor.Report, node *janitor.NodeReport, f *janitor.FamilyReport) string {
+	n := familyFigures(r, f)
+	from, found := lowestAge(r, f)
 	switch {
 	case f.OlderThan == nil:
 		return "never at " + node.Level.String()
-	case f.WaterlineMS != nil:
-		return olderThan(waterlineAge(f))
-	case evict > 0:
-		return "no waterline"
+	case found:
+		return olderThan(from)
+	case n.evict > 0:
+		return "only without TTL"
+	case n.eligible == 0:
+		return "none eligible"
 	}
 	return "not needed"
+}
+
+// lowestAge is the lowest age that goes, if any with a TTL does: the waterline's, or the rule's own
+// where all that is eligible goes and no waterline is needed.
+func lowestAge(r *janitor.Report, f *janitor.FamilyReport) (time.Duration, bool) {
+	if f.WaterlineMS != nil {
+		return max(time.Duration(f.LifetimeS)*time.Second-time.Duration(*f.WaterlineMS)*time.Millisecond, 0), true
+	}
+	n, all := familyFigures(r, f), f.Kept.AboveWaterline == 0
+	if r.Command == "plan" {
+		all = n.evict >= n.eligible
+	}
+	if f.OlderThan == nil || n.evict == 0 || !all {
+		return 0, false
+	}
+	return time.Duration(*f.OlderThan) * time.Second, true
 }
 
 func olderThan(d time.Duration) string {
@@ -112,11 +133,6 @@ func olderThan(d time.Duration) string {
 		return "any age"
 	}
 	return "older than " + age(d)
-}
-
-// waterlineAge is the lowest age that goes: the lifetime less the highest remaining TTL that goes.
-func waterlineAge(f *janitor.FamilyReport) time.Duration {
-	return max(time.Duration(f.LifetimeS)*time.Second-time.Duration(*f.WaterlineMS)*time.Millisecond, 0)
 }
 
 // keptReason is one reason for which keys of a family stay.

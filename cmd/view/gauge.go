@@ -97,8 +97,7 @@ func (p *page) rss(r *janitor.Report, node *janitor.NodeReport) {
 		p.field("RSS", text)
 	}
 	if warned(r, "rss_stays", node.Addr) {
-		p.styledField("", p.faint, "Freed memory stays with Redis's allocator and is used for the next writes; the system may get it back late "+
-			"or never. Deleting more doesn't change that: MEMORY PURGE or activedefrag may.")
+		p.styledField("", p.faint, "Redis's allocator keeps what was freed for the next writes; the system may get it back late or never (rss_stays).")
 	}
 }
 

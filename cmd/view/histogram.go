@@ -24,12 +24,13 @@ type bar struct {
 
 // bars joins neighbouring bins until there are few enough, oldest first, without the empty ends.
 // How many go is settled bin by bin beforehand, so that joining doesn't blur the waterline.
-func bars(f *janitor.FamilyReport) []bar {
+func bars(r *janitor.Report, f *janitor.FamilyReport) []bar {
+	from, found := lowestAge(r, f)
 	var all []bar
 	for _, bin := range f.Histogram {
 		b := bar{time.Duration(bin.FromS) * time.Second, time.Duration(bin.ToS) * time.Second, bin.Keys, 0, bin.Bytes}
-		if f.WaterlineMS != nil {
-			b.goes = goingOf(b, waterlineAge(f))
+		if found {
+			b.goes = goingOf(b, from)
 		}
 		all = append(all, b)
 	}
@@ -71,13 +72,13 @@ func goingOf(b bar, waterline time.Duration) int64 {
 func (p *page) histograms(r *janitor.Report, node *janitor.NodeReport) {
 	for i := range node.Families {
 		f := &node.Families[i]
-		drawn := bars(f)
+		drawn := bars(r, f)
 		if len(drawn) == 0 {
 			continue
 		}
 		p.blank()
 		p.paragraph("  "+p.strong.Render(p.name(f))+"  ", p.plain, "by age, oldest first"+p.expected(node, f))
-		p.histogram(node, f, drawn)
+		p.histogram(r, node, f, drawn)
 	}
 }
 
@@ -97,7 +98,7 @@ func (p *page) expected(node *janitor.NodeReport, f *janitor.FamilyReport) strin
 	return fmt.Sprintf("; eligible %s%s%s keys, ~%s%s if all of them went", approx(node.Sampled, e.Eligible), count(e.Eligible), keys, ttlpolicy.FormatSize(e.Bytes), bytes)
 }
 
-func (p *page) histogram(node *janitor.NodeReport, f *janitor.FamilyReport, drawn []bar) {
+func (p *page) histogram(r *janitor.Report, node *janitor.NodeReport, f *janitor.FamilyReport, drawn []bar) {
 	labels, counts := make([]string, len(drawn)), make([]string, len(drawn))
 	labelWidth, countWidth, most := 0, 0, int64(1)
 	withBytes := p.width >= 100
@@ -114,7 +115,7 @@ func (p *page) histogram(node *janitor.NodeReport, f *janitor.FamilyReport, draw
 	const fateWidth = len("partly")
 	cells := max(p.width-labelWidth-countWidth-fateWidth-8, 5)
 
-	lines := ageLines(node, f)
+	lines := ageLines(r, node, f)
 	for len(lines) > 0 && lines[0].at >= drawn[0].to {
 		p.ageLine(lines[0].text, labelWidth)
 		lines = lines[1:]
@@ -156,18 +157,21 @@ type line struct {
 }
 
 // ageLines are the waterline and, where it lies elsewhere, the rule's own age, the older one first.
-func ageLines(node *janitor.NodeReport, f *janitor.FamilyReport) []line {
+func ageLines(r *janitor.Report, node *janitor.NodeReport, f *janitor.FamilyReport) []line {
 	if f.OlderThan == nil {
 		return []line{{1<<63 - 1, "no rule at " + node.Level.String() + ": all stay"}}
 	}
 	rule := time.Duration(*f.OlderThan) * time.Second
 	ruleText := "rule at " + node.Level.String() + ": " + olderThan(rule)
-	if f.WaterlineMS == nil {
+	from, found := lowestAge(r, f)
+	switch {
+	case !found:
 		return []line{{rule, ruleText + " may go, none needed"}}
+	case f.WaterlineMS == nil:
+		return []line{{rule, ruleText + " goes, all of it"}}
 	}
-	at := waterlineAge(f)
-	lines := []line{{at, "waterline: " + olderThan(at) + " goes"}}
-	if rule > 0 && rule != at {
+	lines := []line{{from, "waterline: " + olderThan(from) + " goes"}}
+	if rule > 0 && rule != from {
 		lines = append(lines, line{rule, ruleText + " may go"})
 	}
 	return lines

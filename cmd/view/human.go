@@ -102,8 +102,8 @@ func servers(r *janitor.Report) string {
 func (p *page) headline(r *janitor.Report, verbose bool) {
 	style := p.strong.Inherit(p.outcome(r))
 	p.paragraph(style.Render(strings.ToUpper(string(r.Outcome)))+"  ", p.strong, r.Message)
-	p.field("Run", fmt.Sprintf("%s at %s took %s: %s, exit %d", r.Command, r.StartedAt.Format(time.RFC3339),
-		ttlpolicy.FormatDuration(time.Duration(r.DurationMS)*time.Millisecond), r.Reason, r.ExitCode))
+	p.field("Run", fmt.Sprintf("%s at %s took %s: %s", r.Command, r.StartedAt.Format(time.RFC3339),
+		ttlpolicy.FormatDuration(time.Duration(r.DurationMS)*time.Millisecond), joined(string(r.Reason), fmt.Sprintf("exit %d", r.ExitCode))))
 	switch {
 	case r.Command == "plan":
 		p.field("Note", "nothing was deleted; ~ marks estimates, "+p.plusMinus+" their 95 % intervals")
@@ -137,7 +137,7 @@ func (p *page) users(r *janitor.Report) {
 	}
 	from := fmt.Sprintf("at most %s may be interrupted, from %s", count(u.Over), u.From)
 	switch {
-	case warned(r, "users_unknown", ""):
+	case u.Active == 0 && warned(r, "users_unknown", ""):
 		p.styledField("Users", p.mild, "unknown; "+from)
 	case u.Busy:
 		p.styledField("Users", p.mild, "busy: "+count(u.Active)+" active, "+from)
@@ -163,10 +163,12 @@ func (p *page) node(r *janitor.Report, node *janitor.NodeReport, verbose bool) {
 	p.blank()
 	text := fmt.Sprintf("%s in db %d", count(node.Keys), node.DB)
 	switch {
-	case node.Sampled && node.Scanned > 0:
-		text += ", of which a sample of " + count(node.Scanned) + " was read"
-	case node.Scanned > 0:
+	case node.Walks > 0:
 		text += fmt.Sprintf(", %s scanned in %s", count(node.Scanned), plural(int64(node.Walks), "walk", "walks"))
+	case node.Sampled:
+		text += ", estimated from a sample of them"
+	case node.Scanned > 0:
+		text += ", all of them read"
 	}
 	if node.Walks > 0 && node.Pace != "" {
 		text += ", pace " + node.Pace

@@ -283,7 +283,7 @@ func TestEveryReportSaysItsMessageLevelServerPolicyAndReason(t *testing.T) {
 func TestWhatIsEstimatedSaysSo(t *testing.T) {
 	for _, sample := range []func() *janitor.Report{planned, dryRun} {
 		text := render(t, Options{}, sample())
-		for _, want := range []string{"nothing was deleted", "estimate)", "~1.72 GB", "Would evict", "Would free"} {
+		for _, want := range []string{"nothing was deleted", "estimate)", "~1.72 GB", "Would evict", "Would free", "marks estimates"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("%q is missing from\n%s", want, text)
 			}

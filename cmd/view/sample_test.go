@@ -27,8 +27,12 @@ func base(command string, outcome janitor.Outcome, reason janitor.Reason, exit i
 			Memory: janitor.MemoryReport{
 				Source: "redis", UsedBytes: 6_571_299_962, LimitBytes: int64(limit), Ratio: 0.765, TargetBytes: int64(0.55 * limit),
 				RSSBytes: 7_408_818_585, Fragmentation: 1.13,
+				AfterBytes: 6_571_299_962, AfterRSSBytes: 7_408_818_585,
 				Levels: janitor.ThresholdsReport{Cleanup: int64(0.60 * limit), Force: int64(0.75 * limit), Critical: int64(0.85 * limit)},
 			},
+			// Nothing is known of them before a survey.
+			Families: []janitor.FamilyReport{{Name: "ml-results", LifetimeS: 7200, Histogram: []janitor.Bin{}},
+				{Name: "app-cache", LifetimeS: 3600, Histogram: []janitor.Bin{}}, {Name: "sessions", LifetimeS: 1800, Histogram: []janitor.Bin{}}},
 		}},
 		Warnings: []janitor.Warning{},
 	}
@@ -69,7 +73,7 @@ func planned() *janitor.Report {
 	r := base("plan", janitor.Planned, janitor.TargetReached, 0, "Would evict about 433,230 keys and free about 1.72 GB, which brings memory to its target of 4.40 GB.")
 	r.DurationMS = 412
 	node := &r.Nodes[0]
-	node.Scanned, node.Sampled, node.Memory.AfterBytes = 20_000, true, node.Memory.TargetBytes
+	node.Sampled, node.Memory.AfterBytes = true, node.Memory.TargetBytes
 	node.Families = families()
 	for i := range node.Families {
 		f := &node.Families[i]
@@ -79,6 +83,7 @@ func planned() *janitor.Report {
 		}
 		f.Matched, f.Eligible, f.Evicted, f.Bytes, f.Kept = 0, 0, 0, 0, janitor.Kept{}
 	}
+	r.Hint = "dry-run walks every key and counts exactly; execute evicts"
 	r.Warnings = []janitor.Warning{
 		{Code: "cooldown", Node: "10.0.0.5:6379", Message: "execute would be skipped: the last eviction on this node was 40s ago, and the cooldown is 2m."},
 		{Code: "ttl_over_lifetime", Family: "ml-results", Node: "10.0.0.5:6379", Message: "about 2,381 keys have a TTL above the declared lifetime " +
@@ -88,10 +93,12 @@ func planned() *janitor.Report {
 }
 
 func dryRun() *janitor.Report {
-	r := base("dry-run", janitor.Planned, janitor.TargetReached, 0, "Would evict 433,230 keys and free about 1.72 GB, which brings memory to its target of 4.40 GB.")
+	r := base("dry-run", janitor.Planned, janitor.TargetReached, 0, "Would evict 534,233 keys and free about 2.12 GB.")
 	node := &r.Nodes[0]
 	node.Scanned, node.Walks, node.Memory.AfterBytes = 1_204_331, 1, node.Memory.TargetBytes
-	node.Families = families()
+	node.Families, node.Sampled = families(), true
+	// Without a waterline: all that is eligible goes.
+	node.Families[1].Evicted, node.Families[1].Bytes, node.Families[1].Kept.AboveWaterline = 101_003, 430_575_789, 0
 	total(r)
 	return r
 }
@@ -101,7 +108,7 @@ func executed() *janitor.Report {
 	node := &r.Nodes[0]
 	node.Scanned, node.Walks, node.Backoffs, node.Memory.AfterBytes, node.Memory.AfterRSSBytes = 1_204_331, 1, 3, 4_718_592_000, 7_395_000_000
 	node.Memory.Fragmentation = 1.57
-	node.Families = families()
+	node.Families, node.Sampled = families(), true
 	ml := &node.Families[0]
 	ml.Evicted, ml.Refreshed, ml.Vanished, ml.Failed, ml.Uncertain = ml.Evicted-143, 12, 130, 1, 0
 	r.Warnings = []janitor.Warning{{Code: "rss_stays", Message: "used memory fell by 1.73 GB, but the process still holds 6.89 GB: its memory is fragmented (1.57)."}}
@@ -141,7 +148,7 @@ func nothing() *janitor.Report {
 	r.Level, r.DurationMS, r.Users = ttlpolicy.OK, 4, janitor.UsersReport{}
 	node := &r.Nodes[0]
 	node.Level, node.Memory.UsedBytes, node.Memory.AfterBytes, node.Pace = ttlpolicy.OK, 3_328_599_655, 3_328_599_655, ""
-	node.Memory.RSSBytes = 3_758_096_384
+	node.Memory.RSSBytes, node.Memory.AfterRSSBytes = 3_758_096_384, 3_758_096_384
 	return r
 }
 
@@ -150,8 +157,11 @@ func exhaustedCluster() *janitor.Report {
 	r := executed()
 	r.Outcome, r.Reason, r.ExitCode = janitor.Incomplete, janitor.Exhausted, janitor.ExitIncomplete
 	r.Level = ttlpolicy.Critical
-	r.Message = "Evicted 866,174 keys on 2 of 3 nodes; 10.0.0.6:6379 is still at 7.05 GB, and nothing more is eligible."
+	r.Message = "Evicted 1,343,959 keys on 2 of 3 nodes; 10.0.0.6:6379 is still at 7.05 GB, and nothing more is eligible."
 	short, fine := executed().Nodes[0], nothing().Nodes[0]
+	ml, cache := &short.Families[0], &short.Families[1]
+	ml.WaterlineMS, ml.Evicted, ml.Kept.AboveWaterline = nil, ml.Evicted+ml.Kept.AboveWaterline, 0
+	cache.Evicted, cache.Kept.AboveWaterline, cache.Bytes = cache.Kept.AboveWaterline, 0, 430_575_789
 	short.Addr, short.Outcome, short.Reason, short.Level = "10.0.0.6:6379", janitor.Incomplete, janitor.Exhausted, ttlpolicy.Critical
 	// Above its limit, and with a maxmemory that lies below it.
 	short.Memory.UsedBytes, short.Memory.AfterBytes, short.Memory.MissingBytes = 9*gb, 7*gb+gb/20, 2_845_000_000
