@@ -162,52 +162,52 @@ func classify(err error) (kind Kind, sent bool) {
 	return Other, true
 }
 
-// classifyAnswer reads the code word that Redis puts first in an error reply. The words are the
-// ones in Redis' server.c (createSharedObjects) and cluster.c.
+// codes are the words with which Redis begins an error reply (server.c, createSharedObjects;
+// cluster.c, clusterRedirectClient).
+var codes = map[string]Kind{
+	"OOM": OOM, "MISCONF": Misconf, "NOREPLICAS": NoReplicas, "READONLY": ReadOnly,
+	"NOPERM": NoPerm, "NOAUTH": Auth, "WRONGPASS": Auth, "DENIED": Auth,
+	"LOADING": Loading, "MASTERDOWN": Loading, "BUSY": BusyScript, "NOSCRIPT": NoScript, "WRONGTYPE": WrongType,
+	"MOVED": Moved, "ASK": Moved, "TRYAGAIN": Moved, "CROSSSLOT": Moved, "CLUSTERDOWN": ClusterDown,
+}
+
+// phrases tell apart the replies that begin with ERR and no more. The first that is found counts.
+var phrases = []struct {
+	text string
+	kind Kind
+}{
+	{"max number of clients", MaxClients},
+	{"db index", BadDB},
+	{"select is not allowed in cluster mode", BadDB},
+	{"the user executing the script can't", NoPerm}, // 6.2 and 7.0
+	{"acl failure in script", NoPerm},               // 7.2
+	{"unknown command", NoCommand},
+	{"unknown subcommand", NoCommand},
+	{"invalid password", Auth},
+	{"without any password", Auth},
+	{"http/", NotRedis},
+}
+
+// classifyAnswer reads the code word that Redis puts first in an error reply. Up to 6.2 an error
+// inside a script has it further back: "ERR Error running script (call to f_…): @user_script:1:
+// @user_script: 1: -OOM …"; and redis.pcall leaves "@user_script: 1: -OOM …" of that.
 func classifyAnswer(text string) Kind {
-	word, rest, _ := strings.Cut(text, " ")
-	switch word {
-	case "OOM":
-		return OOM
-	case "MISCONF":
-		return Misconf
-	case "NOREPLICAS":
-		return NoReplicas
-	case "READONLY":
-		return ReadOnly
-	case "NOPERM":
-		return NoPerm
-	case "NOAUTH", "WRONGPASS", "DENIED":
-		return Auth
-	case "LOADING", "MASTERDOWN":
-		return Loading
-	case "BUSY":
-		return BusyScript
-	case "NOSCRIPT":
-		return NoScript
-	case "MOVED", "ASK", "TRYAGAIN", "CROSSSLOT":
-		return Moved
-	case "CLUSTERDOWN":
-		return ClusterDown
-	case "WRONGTYPE":
-		return WrongType
+	word, _, _ := strings.Cut(text, " ")
+	if kind, ok := codes[word]; ok {
+		return kind
 	}
-	lower := strings.ToLower(rest)
-	switch {
-	case strings.Contains(lower, "max number of clients"), strings.Contains(lower, "max clients"):
-		return MaxClients
-	case strings.Contains(lower, "db index"):
-		return BadDB
-	case strings.Contains(lower, "unknown command"), strings.Contains(lower, "unknown subcommand"):
-		return NoCommand
-	case strings.Contains(lower, "invalid password"), strings.Contains(lower, "without any password"), strings.Contains(lower, "invalid username"):
-		return Auth
-	// Inside a script the code word stands further back: "ERR Error running script … -NOPERM …".
-	case strings.Contains(text, "NOPERM"), strings.Contains(lower, "can't run this command"), strings.Contains(lower, "acl failure"):
-		return NoPerm
+	if at := strings.LastIndex(text, "@user_script:"); at >= 0 && !strings.Contains(text, ", on @user_script:") {
+		for word := range strings.FieldsSeq(text[at:]) {
+			if kind, ok := codes[strings.TrimPrefix(word, "-")]; ok {
+				return kind
+			}
+		}
 	}
-	if strings.HasPrefix(text, "HTTP/") {
-		return NotRedis
+	lower := strings.ToLower(text)
+	for _, phrase := range phrases {
+		if strings.Contains(lower, phrase.text) {
+			return phrase.kind
+		}
 	}
 	return Other
 }

@@ -1,9 +1,14 @@
 package keyspace
 
 import (
+	"context"
 	"crypto/sha1" //nolint:gosec // Redis names scripts by their SHA-1.
 	_ "embed"
 	"encoding/hex"
+	"errors"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // script is a Lua program that is part of this binary. Redis runs it by its digest, so nothing
@@ -27,7 +32,76 @@ var leaseLua string
 //go:embed lua/release.lua
 var releaseLua string
 
+var evictScript, leaseScript, releaseScript = newScript(evictLua), newScript(leaseLua), newScript(releaseLua)
+
 // writingScripts lists every script that may leave the process.
 func writingScripts() []script {
-	return []script{newScript(evictLua), newScript(leaseLua), newScript(releaseLua)}
+	return []script{evictScript, leaseScript, releaseScript}
+}
+
+// loadedScripts remembers which scripts the server has been given. The zero value is ready.
+type loadedScripts struct {
+	mu     sync.Mutex
+	loaded map[string]bool
+}
+
+func (l *loadedScripts) forget(digest string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.loaded, digest)
+}
+
+// run runs a script by its digest, and gives it to the server first where it has not got it: when
+// it is new there, after SCRIPT FLUSH, or after a failover (SCRIPT LOAD is not replicated).
+// NOSCRIPT is the one answer after which it tries again: nothing has been run then.
+func (n *Node) run(ctx context.Context, op string, client *redis.Client, s script, keys []string, args ...any) (any, error) {
+	for attempt := 0; ; attempt++ {
+		if err := n.load(ctx, op, client, s); err != nil {
+			return nil, err
+		}
+		answer, err := client.EvalSha(ctx, s.digest, keys, args...).Result()
+		if err == nil {
+			return answer, nil
+		}
+		err = n.scriptError(op, err)
+		if KindOf(err) != NoScript {
+			return nil, err
+		}
+		n.loaded.forget(s.digest)
+		if attempt == 2 {
+			return nil, err
+		}
+	}
+}
+
+func (n *Node) load(ctx context.Context, op string, client *redis.Client, s script) error {
+	n.loaded.mu.Lock()
+	defer n.loaded.mu.Unlock()
+	if n.loaded.loaded[s.digest] {
+		return nil
+	}
+	if err := client.ScriptLoad(ctx, s.body).Err(); err != nil {
+		err = n.scriptError(op, err)
+		var e *Error
+		if errors.As(err, &e) {
+			e.Sent = false // whatever became of it, the script has not been run
+		}
+		return err
+	}
+	if n.loaded.loaded == nil {
+		n.loaded.loaded = map[string]bool{}
+	}
+	n.loaded.loaded[s.digest] = true
+	return nil
+}
+
+// scriptError is fail for the commands that run scripts: where those are unknown, scripts are what
+// is missing.
+func (n *Node) scriptError(op string, err error) error {
+	wrapped := fail(op, n.addr, err)
+	var e *Error
+	if errors.As(wrapped, &e) && e.Kind == NoCommand {
+		e.Kind, e.Hint = NoEval, hint(NoEval)
+	}
+	return wrapped
 }

@@ -1,0 +1,62 @@
+package keyspace
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// The janitor's own keys. They live in database 0 and expire by themselves.
+const (
+	LeaseKey    = "redis-janitor:lease"
+	CooldownKey = "redis-janitor:cooldown"
+)
+
+// Holder describes who holds the lease.
+type Holder struct {
+	Name  string // host and process
+	Since string // RFC 3339
+	Left  time.Duration
+}
+
+// TakeLease takes the lease for a token, or renews it. ours is false where another janitor holds
+// it; the holder says who. With renew the lease is only kept, never taken: a lease that has run
+// out in between is not ours any more.
+func (n *Node) TakeLease(ctx context.Context, token, name, since string, lasts time.Duration, renew bool) (holder Holder, ours bool, err error) {
+	answer, err := n.run(ctx, "take the lease", n.own, leaseScript, []string{LeaseKey}, token, lasts.Milliseconds(), name, since, renew)
+	if err != nil {
+		return Holder{}, false, err
+	}
+	fields, ok := answer.([]any)
+	if !ok || len(fields) != 4 {
+		return Holder{}, false, &Error{Op: "take the lease", Addr: n.addr, Kind: Other,
+			Err: fmt.Errorf("the lease script answered something unexpected: %.80v", answer)}
+	}
+	holder.Name, _ = fields[1].(string)
+	holder.Since, _ = fields[2].(string)
+	if ms, ok := fields[3].(int64); ok && ms > 0 {
+		holder.Left = time.Duration(ms) * time.Millisecond
+	}
+	return holder, fields[0] == "ours", nil
+}
+
+// ReleaseLease gives the lease back, if the token still holds it.
+func (n *Node) ReleaseLease(ctx context.Context, token string) error {
+	_, err := n.run(ctx, "release the lease", n.own, releaseScript, []string{LeaseKey}, token)
+	return err
+}
+
+// CooldownLeft is how long the node's cooldown still lasts, 0 where none is running.
+func (n *Node) CooldownLeft(ctx context.Context) (time.Duration, error) {
+	ms, err := n.own.Do(ctx, "pttl", CooldownKey).Int64()
+	if err != nil {
+		return 0, fail("read the cooldown", n.addr, err)
+	}
+	return max(time.Duration(ms)*time.Millisecond, 0), nil
+}
+
+// MarkFormat writes a time as the cooldown mark and the lease carry it.
+func MarkFormat(t time.Time, by string) string {
+	return strconv.FormatInt(t.UnixMilli(), 10) + " " + by
+}
