@@ -101,6 +101,15 @@ func TestAKeyWithoutTTLIsKeptUnlessItsFamilySaysEvict(t *testing.T) {
 	}
 }
 
+func TestAFamilyIsBroadOnlyWhereItSaysSo(t *testing.T) {
+	for field, broad := range map[string]bool{"": false, ", broad: false": false, ", broad: true": true} {
+		f := mustParse(t, "families:\n  - {name: a, match: '*', lifetime: 1h"+field+"}\n").Families[0]
+		if f.Broad != broad {
+			t.Errorf("with %q: broad %v", field, f.Broad)
+		}
+	}
+}
+
 func TestQuotedOrNotIsTheSame(t *testing.T) {
 	plain := mustParse(t, "version: 1\nmemory: {limit: 8589934592, target: 55%, readings: 2, every: 5s}\nbusy: {users_over: 20}\n"+
 		"families:\n  - {name: 12, match: [12], lifetime: 1h, broad: true, keep_newest: 3}\n")
@@ -324,7 +333,7 @@ func TestTheFlagsReadLimitsAndTargetsAsTheFileDoes(t *testing.T) {
 
 func TestAWordIsSuggestedOnlyWhereItIsLikelyMeant(t *testing.T) {
 	known := []string{"redis", "rss", "host", "cgroup"}
-	for s, want := range map[string]string{"reids": "redis", "rs": "rss", "CGroup": "cgroup", "ghost": "host", "memory": "", "": "", "x": ""} {
+	for s, want := range map[string]string{"reids": "redis", "rs": "rss", "CGROUP": "cgroup", "ghost": "host", "memory": "", "": "", "x": ""} {
 		if got, _ := nearest(s, known); got != want {
 			t.Errorf("%q: got %q, want %q", s, got, want)
 		}
