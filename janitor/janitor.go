@@ -258,6 +258,7 @@ func (j *job) confirm(ctx context.Context) error {
 		}
 		n.aim()
 		n.estimates()
+		n.planned()
 	}
 	preview := *j.report
 	preview.Command = string(Plan)

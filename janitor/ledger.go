@@ -229,8 +229,7 @@ func (n *nodeJob) drained(ctx context.Context) (keyspace.Info, error) {
 func (l *ledger) settle(family int, sent int64, each float64, r keyspace.Removal, persistentOnly bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.onWayKeys -= sent
-	l.onWayBytes = max(l.onWayBytes-float64(sent)*each, 0)
+	l.arrived(sent, each)
 	t := &l.families[family]
 	gone, perhaps := int64(0), int64(0)
 	for _, fate := range r.Fates {
@@ -274,9 +273,18 @@ func (l *ledger) settle(family int, sent int64, each float64, r keyspace.Removal
 func (l *ledger) release(sent int64, each float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.onWayKeys -= sent
-	l.onWayBytes = max(l.onWayBytes-float64(sent)*each, 0)
+	l.arrived(sent, each)
 	l.settled.Broadcast()
+}
+
+// arrived takes keys off the way. When none is left there are no bytes left either, whatever the
+// rounding of sums says.
+func (l *ledger) arrived(sent int64, each float64) {
+	l.onWayKeys -= sent
+	l.onWayBytes -= float64(sent) * each
+	if l.onWayKeys == 0 {
+		l.onWayBytes = 0
+	}
 }
 
 func (l *ledger) evicted() int64 {

@@ -291,3 +291,11 @@ func (r *Report) close() {
 		r.Warnings = []Warning{}
 	}
 }
+
+// Refusal is the report of a command that could not even begin: wrong usage or a wrong policy.
+func Refusal(command, version string, now time.Time, exit int, reason Reason, err error) *Report {
+	r := &Report{Schema: ReportSchema, Command: command, Version: version, StartedAt: now.UTC(),
+		Outcome: Refused, Reason: reason, Message: err.Error(), ExitCode: exit}
+	r.close()
+	return r
+}

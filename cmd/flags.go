@@ -1,0 +1,260 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"redis-janitor/cmd/policyfile"
+	"redis-janitor/janitor"
+	"redis-janitor/janitor/keyspace"
+	"redis-janitor/ttlpolicy"
+)
+
+// sizeValue is a flag that takes a size as redis.conf writes it.
+type sizeValue int64
+
+func (v *sizeValue) String() string {
+	if *v == 0 {
+		return ""
+	}
+	return ttlpolicy.FormatSize(int64(*v))
+}
+
+func (v *sizeValue) Type() string { return "size" }
+
+func (v *sizeValue) Set(s string) error {
+	n, err := ttlpolicy.ParseSize(s)
+	*v = sizeValue(n)
+	return err
+}
+
+// durationValue is a flag that takes a duration, days included.
+type durationValue time.Duration
+
+func (v *durationValue) String() string { return ttlpolicy.FormatDuration(time.Duration(*v)) }
+
+func (v *durationValue) Type() string { return "duration" }
+
+func (v *durationValue) Set(s string) error {
+	d, err := ttlpolicy.ParseDuration(s)
+	*v = durationValue(d)
+	return err
+}
+
+// choiceValue is a flag that takes one of a few words.
+type choiceValue struct {
+	value   string
+	choices []string
+}
+
+func (v *choiceValue) String() string { return v.value }
+
+func (v *choiceValue) Type() string { return strings.Join(v.choices, "|") }
+
+func (v *choiceValue) Set(s string) error {
+	for _, c := range v.choices {
+		if s == c {
+			v.value = s
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is none of %s", s, strings.Join(v.choices, ", "))
+}
+
+// choice adds a flag of a few words, and their completion.
+func choice(cmd *cobra.Command, name, short, value, usage string, choices ...string) *choiceValue {
+	v := &choiceValue{value: value, choices: choices}
+	cmd.Flags().VarP(v, name, short, usage)
+	complete := cobra.FixedCompletions(choices, cobra.ShellCompDirectiveNoFileComp)
+	// The only error is a flag that does not exist, and it was added one line above.
+	_ = cmd.RegisterFlagCompletionFunc(name, complete)
+	return v
+}
+
+// connectionFlags say where Redis is.
+type connectionFlags struct {
+	urls           []string
+	cluster        bool
+	sentinels      []string
+	masterName     string
+	user           string
+	passwordFile   string
+	caCert         string
+	cert, key      string
+	connectTimeout durationValue
+	commandTimeout durationValue
+}
+
+func (f *connectionFlags) add(flags *pflag.FlagSet) {
+	f.connectTimeout, f.commandTimeout = durationValue(5*time.Second), durationValue(5*time.Second)
+	flags.StringArrayVarP(&f.urls, "url", "u", nil, "Redis to connect to: redis://, rediss:// or unix:// (env REDIS_URL; default redis://127.0.0.1:6379/0)")
+	flags.BoolVar(&f.cluster, "cluster", false, "the URL is a cluster's (detected when the server says so)")
+	flags.StringArrayVar(&f.sentinels, "sentinel", nil, "`HOST:PORT` of a sentinel; repeatable")
+	flags.StringVar(&f.masterName, "master-name", "", "name of the primary that the sentinels watch")
+	flags.StringVar(&f.user, "user", "", "ACL user")
+	flags.StringVar(&f.passwordFile, "password-file", "", "`FILE` with the password (or in the URL, or env REDISCLI_AUTH)")
+	flags.StringVar(&f.caCert, "cacert", "", "PEM `FILE` of the CA that signed the server's certificate")
+	flags.StringVar(&f.cert, "cert", "", "PEM `FILE` of the client certificate")
+	flags.StringVar(&f.key, "key", "", "PEM `FILE` of the client certificate's key")
+	flags.Var(&f.connectTimeout, "connect-timeout", "how long a connection may take to open")
+	flags.Var(&f.commandTimeout, "command-timeout", "how long the server may take to answer")
+}
+
+// defaultURL is where redis-cli connects, too.
+const defaultURL = "redis://127.0.0.1:6379/0"
+
+func (f *connectionFlags) options(sys System, workers int) (keyspace.Options, error) {
+	o := keyspace.Options{
+		URLs: f.urls, Sentinels: f.sentinels, MasterName: f.masterName, Username: f.user,
+		Password: sys.getenv("REDISCLI_AUTH"), CACert: f.caCert, Cert: f.cert, Key: f.key,
+		ConnectTimeout: time.Duration(f.connectTimeout), CommandTimeout: time.Duration(f.commandTimeout), Workers: workers,
+	}
+	if len(o.URLs) == 0 {
+		if url := sys.getenv("REDIS_URL"); url != "" {
+			o.URLs = []string{url}
+		} else {
+			o.URLs = []string{defaultURL}
+		}
+	}
+	if f.passwordFile != "" {
+		data, err := os.ReadFile(f.passwordFile)
+		if err != nil {
+			return o, fmt.Errorf("--password-file: %w", err)
+		}
+		o.Password = strings.TrimRight(string(data), "\r\n")
+	}
+	if o.ConnectTimeout <= 0 || o.CommandTimeout <= 0 {
+		return o, errors.New("--connect-timeout and --command-timeout must be above zero")
+	}
+	return o, nil
+}
+
+// policyFlags say what may go, and when.
+type policyFlags struct {
+	file           string
+	show           bool
+	memoryLimit    string
+	memorySource   *choiceValue
+	level          *choiceValue
+	target         string
+	activeUsers    int64
+	ignoreCooldown bool
+	ignoreBusy     bool
+}
+
+func (f *policyFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVarP(&f.file, "policy", "p", "", "policy `FILE` (env REDIS_JANITOR_POLICY; default: the built-in combot policy)")
+	flags.BoolVar(&f.show, "policy-show", false, "print the policy in force and exit")
+	flags.StringVar(&f.memoryLimit, "memory-limit", "", "memory that the levels are shares of: `SIZE`, maxmemory or system")
+	f.memorySource = choice(cmd, "memory-source", "", "", "what memory is measured by", "redis", "rss", "host", "cgroup")
+	f.level = choice(cmd, "level", "", "", "act as if the probe had said so", "cleanup", "force", "critical")
+	flags.StringVar(&f.target, "target", "", "where to stop: `SIZE`, PERCENT of the limit, or none to evict all that is eligible")
+	flags.Int64Var(&f.activeUsers, "active-users", -1, "how many users are active, in the place of counting them")
+	flags.Lookup("active-users").DefValue = ""
+	flags.BoolVar(&f.ignoreCooldown, "ignore-cooldown", false, "act also within the cooldown of the last eviction")
+	flags.BoolVar(&f.ignoreBusy, "ignore-busy", false, "act also while many users are active")
+}
+
+// usageError marks what is wrong with the command line itself.
+type usageError struct{ error }
+
+// policy reads the policy and lets the flags have their say.
+func (f *policyFlags) policy(cmd *cobra.Command, sys System) (janitor.Policy, error) {
+	file := f.file
+	if file == "" {
+		file = sys.getenv("REDIS_JANITOR_POLICY")
+	}
+	p := janitor.Combot()
+	if file != "" {
+		var err error
+		if p, err = policyfile.Load(file); err != nil {
+			return p, err
+		}
+	}
+	if f.memoryLimit != "" {
+		limit, err := policyfile.ParseLimit(f.memoryLimit)
+		if err != nil {
+			return p, usageError{fmt.Errorf("--memory-limit: %w", err)}
+		}
+		p.Memory.Limit = limit
+	}
+	if f.memorySource.value != "" {
+		p.Memory.Source = f.memorySource.value
+	}
+	if f.target != "" {
+		target, err := policyfile.ParseTarget(f.target)
+		if err != nil {
+			return p, usageError{fmt.Errorf("--target: %w", err)}
+		}
+		p.Memory.Target = target
+	}
+	if cmd.Flags().Changed("active-users") && f.activeUsers < 0 {
+		return p, usageError{errors.New("--active-users must not be negative")}
+	}
+	// The file was valid by itself, so what is wrong now came with a flag.
+	if err := p.Validate(); err != nil {
+		return p, usageError{err}
+	}
+	return p, nil
+}
+
+func (f *policyFlags) forcedLevel() ttlpolicy.Level {
+	level, err := ttlpolicy.ParseLevel(f.level.value)
+	if err != nil {
+		return ttlpolicy.OK // the flag was not given: its values are checked when they are set
+	}
+	return level
+}
+
+// executeFlags bound what execute does.
+type executeFlags struct {
+	yes           bool
+	maxKeys       int64
+	maxBytes      sizeValue
+	deadline      durationValue
+	pace          *choiceValue
+	maxRate       float64
+	workers       int
+	wait          durationValue
+	splay         durationValue
+	failIfSkipped bool
+}
+
+func (f *executeFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	f.deadline = durationValue(10 * time.Minute)
+	flags.BoolVar(&f.yes, "yes", false, "do not ask; needed where stdin is no terminal")
+	flags.Int64Var(&f.maxKeys, "max-keys", 0, "evict no more than so many keys (0: no limit)")
+	flags.Var(&f.maxBytes, "max-bytes", "free no more than about so much (an estimate)")
+	flags.Var(&f.deadline, "deadline", "from the lease to the last batch (0: none)")
+	f.addPace(cmd)
+	flags.Float64Var(&f.maxRate, "max-rate", 0, "evict no more than so many keys a second (0: no limit)")
+	flags.Var(&f.wait, "wait", "how long to wait for another janitor to finish")
+	flags.Var(&f.splay, "splay", "start after a random delay of up to this, so that many hosts don't start at once")
+	flags.BoolVar(&f.failIfSkipped, "fail-if-skipped", false, "exit 3 instead of 0 when a gate skipped the run")
+}
+
+func (f *executeFlags) addPace(cmd *cobra.Command) {
+	f.pace = choice(cmd, "pace", "", "auto", "how long one command may hold the server: 0.5, 1 or 5 ms; auto by the level", "auto", "gentle", "balanced", "fast")
+	cmd.Flags().IntVar(&f.workers, "workers", 2, "connections that evict")
+}
+
+func (f *executeFlags) check() error {
+	switch {
+	case f.maxKeys < 0:
+		return errors.New("--max-keys must not be negative")
+	case f.maxRate < 0 || math.IsNaN(f.maxRate) || math.IsInf(f.maxRate, 0):
+		return errors.New("--max-rate must be a number of keys a second, 0 or above")
+	case f.workers < 1 || f.workers > 64:
+		return errors.New("--workers must be from 1 to 64")
+	}
+	return nil
+}

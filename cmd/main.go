@@ -1,0 +1,157 @@
+// Package cmd is the command line: flags become options, options become one call into package
+// janitor, and what comes back is shown by a view.
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"redis-janitor/janitor"
+)
+
+// System is everything outside of the process that a command may touch. Tests bring their own.
+type System struct {
+	Args        []string // without the program's name
+	In          io.Reader
+	Out, Err    io.Writer
+	Environ     []string
+	InTerminal  bool
+	OutTerminal bool
+	ErrTerminal bool
+	Width       int // of the terminal in columns; 0: unknown
+	Now         func() time.Time
+	Root        fs.FS  // the file system's root, for /proc and /sys
+	LockDir     string // where this host's locks live
+	Hostname    string
+	PID         int
+}
+
+// Main runs the process's own command line and returns its exit code.
+func Main() int {
+	ctx, stop := signals(context.Background())
+	defer stop()
+	hostname, err := os.Hostname()
+	if err != nil {
+		hostname = "unknown-host" // it only names the lease's holder to others
+	}
+	width, _, err := term.GetSize(int(os.Stdout.Fd()))
+	if err != nil {
+		width = 0 // no terminal
+	}
+	return Run(ctx, System{
+		Args: os.Args[1:], In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ(),
+		InTerminal:  term.IsTerminal(int(os.Stdin.Fd())),
+		OutTerminal: term.IsTerminal(int(os.Stdout.Fd())),
+		ErrTerminal: term.IsTerminal(int(os.Stderr.Fd())),
+		Width:       width, Now: time.Now, Root: os.DirFS("/"), LockDir: os.TempDir(), Hostname: hostname, PID: os.Getpid(),
+	})
+}
+
+// signals cancels a context at the first SIGINT or SIGTERM, so that the batch in hand is finished;
+// the second one ends the process at once.
+func signals(parent context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, os.Interrupt, syscall.SIGTERM)
+	// A reader that went away must not end a run half-way: writing to it is an error like any other.
+	signal.Ignore(syscall.SIGPIPE)
+	go func() {
+		s, ok := <-caught
+		if !ok {
+			return
+		}
+		signal.Stop(caught)
+		if s == syscall.SIGTERM {
+			cancel(&janitor.Signal{Name: "SIGTERM", Exit: janitor.ExitTerminate})
+			return
+		}
+		cancel(&janitor.Signal{Name: "SIGINT", Exit: janitor.ExitInterrupt})
+	}()
+	return ctx, func() {
+		signal.Stop(caught)
+		close(caught)
+		cancel(nil)
+	}
+}
+
+// exit is how a command ends once it has said all it has to say.
+type exit struct{ code int }
+
+func (e exit) Error() string { return "exit status " + strconv.Itoa(e.code) }
+
+// Run runs one command line and returns its exit code.
+func Run(ctx context.Context, sys System) int {
+	root := newRoot(sys)
+	root.SetArgs(sys.Args)
+	err := root.ExecuteContext(ctx)
+	var ended exit
+	switch {
+	case err == nil:
+		return janitor.ExitDone
+	case errors.As(err, &ended):
+		return ended.code
+	}
+	// Whatever else cobra returns it found before a command began: wrong usage.
+	return sys.refuse(calledCommand(root, sys.Args), janitor.ExitUsage, janitor.Usage, err)
+}
+
+// calledCommand is the name of the command that the arguments ask for, as far as they do.
+func calledCommand(root *cobra.Command, args []string) string {
+	found, _, err := root.Find(args)
+	if err != nil || found == root {
+		return "redis-janitor"
+	}
+	return found.Name()
+}
+
+// refuse says why a command line or a policy cannot be carried out, as -o json wants it or in words.
+func (sys System) refuse(command string, code int, reason janitor.Reason, err error) int {
+	if wantsJSON(sys.Args) {
+		if writeErr := sys.writeJSON(janitor.Refusal(command, version(), sys.Now(), code, reason, err)); writeErr != nil {
+			fmt.Fprintf(sys.Err, "redis-janitor: %v\n", writeErr)
+		}
+	}
+	fmt.Fprintf(sys.Err, "redis-janitor %s: %v\n", strings.TrimPrefix(command, "redis-janitor"), err)
+	if code == janitor.ExitUsage {
+		fmt.Fprintln(sys.Err, "Run 'redis-janitor help' or add --help to the command for its flags.")
+	}
+	return code
+}
+
+// wantsJSON looks for -o json itself, because it must be honoured also where the flags can't be parsed.
+func wantsJSON(args []string) bool {
+	for i, arg := range args {
+		switch arg {
+		case "--":
+			return false
+		case "-ojson", "-o=json", "--output=json":
+			return true
+		case "-o", "--output":
+			if i+1 < len(args) && args[i+1] == "json" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (sys System) getenv(name string) string {
+	for _, entry := range sys.Environ {
+		if value, ok := strings.CutPrefix(entry, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}

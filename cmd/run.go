@@ -1,0 +1,160 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"redis-janitor/cmd/policyfile"
+	"redis-janitor/janitor"
+	"redis-janitor/janitor/probe"
+)
+
+// runOptions are the flags of plan, dry-run and execute.
+type runOptions struct {
+	command      janitor.Command
+	connection   connectionFlags
+	policy       policyFlags
+	execute      executeFlags
+	output       outputFlags
+	detailedExit bool
+}
+
+func newPlan(sys System) *cobra.Command {
+	o := &runOptions{command: janitor.Plan}
+	cmd := &cobra.Command{
+		Use:   "plan",
+		Short: "Sample the keyspace and say what execute would evict; writes nothing",
+		Long: `plan probes memory and, where it is above a threshold, samples the keyspace: what
+execute would evict, how much that should free, and why. It takes the same time
+on ten million keys as on one, and sends only commands that read.
+` + exitCodes,
+		Example: `  redis-janitor plan -u redis://cache.internal:6379/0
+  redis-janitor plan --level force        # as if memory were above 75 %
+  redis-janitor plan -o json | jq '.nodes[].families[] | {name, estimate}'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd, sys) },
+	}
+	o.add(cmd)
+	cmd.Flags().BoolVar(&o.detailedExit, "detailed-exitcode", false, "exit 10 when there is something to evict")
+	return cmd
+}
+
+func newDryRun(sys System) *cobra.Command {
+	o := &runOptions{command: janitor.DryRun}
+	cmd := &cobra.Command{
+		Use:   "dry-run",
+		Short: "Walk the whole keyspace and take every decision, but delete nothing",
+		Long: `dry-run walks the whole keyspace and takes every decision that execute would take,
+with the same code down to the last call. It sends only commands that read.
+` + exitCodes,
+		Example: `  redis-janitor dry-run -u redis://cache.internal:6379/0
+  redis-janitor dry-run --level critical --target none`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd, sys) },
+	}
+	o.add(cmd)
+	o.execute.addPace(cmd)
+	cmd.Flags().BoolVar(&o.detailedExit, "detailed-exitcode", false, "exit 10 when there is something to evict")
+	return cmd
+}
+
+func newExecute(sys System) *cobra.Command {
+	o := &runOptions{command: janitor.Execute}
+	cmd := &cobra.Command{
+		Use:   "execute",
+		Short: "Evict what policy and level allow, until memory is at the target",
+		Long: `execute evicts: when memory is above a threshold, the oldest keys of the policy's
+families in their order, until memory is at the target. Each key's TTL is read
+again in the moment of its deletion, so that one that was refreshed stays.
+
+It leaves with exit code 0 when there is nothing to do, when many users are active
+(unless memory is critical), within two minutes of the last eviction, and when
+another janitor is at work.
+` + exitCodes,
+		Example: `  redis-janitor execute --yes                       # cron
+  redis-janitor execute --max-keys 1000 --yes       # try it on a few first
+  # a pre-deploy hook that wants all stale results gone:
+  redis-janitor execute --level force --target none --ignore-busy --ignore-cooldown --fail-if-skipped --yes`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd, sys) },
+	}
+	o.add(cmd)
+	o.execute.add(cmd)
+	return cmd
+}
+
+func (o *runOptions) add(cmd *cobra.Command) {
+	o.connection.add(cmd.Flags())
+	o.policy.add(cmd)
+	o.output.add(cmd)
+	cmd.Flags().SortFlags = false
+}
+
+// run turns flags into one call into package janitor, and shows what comes back.
+func (o *runOptions) run(cmd *cobra.Command, sys System) error {
+	policy, err := o.policy.policy(cmd, sys)
+	if err != nil {
+		return o.refused(cmd, sys, err)
+	}
+	if o.policy.show {
+		_, err := sys.Out.Write(policyfile.Format(policy))
+		return sys.written(err)
+	}
+	req, err := o.request(policy, sys)
+	if err != nil {
+		return o.refused(cmd, sys, usageError{err})
+	}
+	meter := o.output.meter(sys, o.command != janitor.Execute)
+	log := o.output.logger(meter)
+	libraryLog(log)
+	report := janitor.Run(cmd.Context(), req, o.env(sys, meter.Update, log))
+	meter.Close()
+	return o.output.show(sys, report)
+}
+
+func (o *runOptions) refused(cmd *cobra.Command, sys System, err error) error {
+	var usage usageError
+	if errors.As(err, &usage) {
+		return exit{sys.refuse(cmd.Name(), janitor.ExitUsage, janitor.Usage, usage.error)}
+	}
+	return exit{sys.refuse(cmd.Name(), janitor.ExitPolicy, janitor.BadPolicy, err)}
+}
+
+func (o *runOptions) request(policy janitor.Policy, sys System) (janitor.Request, error) {
+	e := &o.execute
+	if e.pace == nil { // plan has none of these flags
+		e.pace, e.workers = &choiceValue{value: "auto"}, 1
+	}
+	if err := e.check(); err != nil {
+		return janitor.Request{}, err
+	}
+	connection, err := o.connection.options(sys, e.workers)
+	if err != nil {
+		return janitor.Request{}, err
+	}
+	return janitor.Request{
+		Command: o.command, Version: version(), Policy: policy, Connection: connection,
+		Level: o.policy.forcedLevel(), ActiveUsers: o.policy.activeUsers,
+		IgnoreBusy: o.policy.ignoreBusy, IgnoreCooldown: o.policy.ignoreCooldown, DetailedExit: o.detailedExit,
+		Confirmed: e.yes, MaxKeys: e.maxKeys, MaxBytes: int64(e.maxBytes), Deadline: time.Duration(e.deadline),
+		Pace: e.pace.value, MaxRate: e.maxRate, Wait: time.Duration(e.wait), Splay: time.Duration(e.splay), FailIfSkipped: e.failIfSkipped,
+	}, nil
+}
+
+func (o *runOptions) env(sys System, progress func(janitor.Progress), log *slog.Logger) janitor.Env {
+	env := janitor.Env{
+		Now: sys.Now, Log: log, Machine: probe.ThisMachine{Root: sys.Root}, LockDir: sys.LockDir,
+		Name:     fmt.Sprintf("%s pid %d", sys.Hostname, sys.PID),
+		Random:   rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), //nolint:gosec // it spreads start times.
+		Progress: progress,
+	}
+	if sys.InTerminal {
+		env.Confirm = o.output.confirm(sys)
+	}
+	return env
+}
