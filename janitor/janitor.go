@@ -121,6 +121,7 @@ type nodeJob struct {
 	surveyedLevel ttlpolicy.Level
 	census        *ttlpolicy.Census
 	sampled       bool
+	largest       []float64   // bytes of the largest key seen of each family
 	floor         pace.Floor  // the shortest round trip
 	pipelines     *pace.Sizer // how many keys' facts are read at once
 	turn          int         // so that not always the same places of a pipeline are measured
@@ -184,7 +185,7 @@ func (j *job) connect(ctx context.Context) error {
 	nodes := j.space.Nodes()
 	j.report.Nodes = make([]NodeReport, len(nodes))
 	for i, node := range nodes {
-		n := &nodeJob{job: j, node: node, report: &j.report.Nodes[i], info: node.First()}
+		n := &nodeJob{job: j, node: node, report: &j.report.Nodes[i], info: node.First(), largest: make([]float64, len(j.rules))}
 		n.describe()
 		j.nodes = append(j.nodes, n)
 	}

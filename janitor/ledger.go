@@ -58,6 +58,7 @@ func newLedger(n *nodeJob) *ledger {
 		if e := n.census.Estimate(i, ttlpolicy.TakeAll()); e.Eligible > 0 && e.Bytes > 0 {
 			l.families[i].sized, l.families[i].sizes = 1, float64(e.Bytes)/float64(e.Eligible)
 		}
+		l.families[i].largest = n.largest[i]
 	}
 	return l
 }
@@ -246,6 +247,9 @@ func (l *ledger) settle(family int, sent int64, each float64, r keyspace.Removal
 			perhaps++
 		case keyspace.Deferred:
 			continue
+		default:
+			t.kept.Keep(keptReason(fate), 1)
+			continue
 		}
 		if l.walk > 1 && t.kept.AboveWaterline > 0 {
 			// The first walk counted it as kept above the waterline, which has been raised since.
@@ -267,6 +271,21 @@ func (l *ledger) settle(family int, sent int64, each float64, r keyspace.Removal
 	l.goneBytes += bytes
 	l.sinceBytes += bytes + float64(perhaps)*t.mean()
 	l.settled.Broadcast()
+}
+
+// keptReason is why a key that was judged in its batch stays.
+func keptReason(fate keyspace.Fate) ttlpolicy.Reason {
+	switch fate {
+	case keyspace.KeptNoTTL:
+		return ttlpolicy.ReasonNoTTL
+	case keyspace.KeptOver:
+		return ttlpolicy.ReasonTTLOverLifetime
+	case keyspace.KeptFresh:
+		return ttlpolicy.ReasonFresh
+	case keyspace.KeptNotIdle:
+		return ttlpolicy.ReasonNotIdle
+	}
+	return ttlpolicy.ReasonUnknown
 }
 
 // release takes back what was admitted and not sent.

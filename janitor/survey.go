@@ -153,6 +153,7 @@ func (n *nodeJob) look(ctx context.Context, census *ttlpolicy.Census, keys []str
 		}
 		for i, f := range facts {
 			census.Add(chunk[i].family, f.Facts, n.weight(f), elapsed)
+			n.largest[chunk[i].family] = max(n.largest[chunk[i].family], f.Bytes)
 		}
 	}
 	return nil

@@ -20,23 +20,14 @@ const (
 	// modelSlack is the share by which bytes may be misjudged even when every key was counted. The first
 	// walk stays below the target by it, so that it ends where the waterline says and not in its middle.
 	modelSlack = 0.03
+	// measureEach is how many keys of a batch stand for one that is measured: sizes are known from the
+	// survey, this keeps what was freed honest.
+	measureEach = 16
 )
 
-// remover carries out a batch. A dry run and an execute differ in nothing but this.
-type remover interface {
-	Evict(ctx context.Context, b keyspace.Batch) (keyspace.Removal, error)
-}
-
-// rehearsal is a dry run's remover: everything that is sent to it would have gone.
-type rehearsal struct{}
-
-func (rehearsal) Evict(_ context.Context, b keyspace.Batch) (keyspace.Removal, error) {
-	fates := make([]keyspace.Fate, len(b.Keys))
-	for i := range fates {
-		fates[i] = keyspace.Gone
-	}
-	return keyspace.Removal{Fates: fates}, nil
-}
+// remover carries out a batch: Node.Evict, or in a dry run Node.Rehearse, which asks by the same
+// conditions and deletes nothing. The two commands differ in nothing but this.
+type remover func(ctx context.Context, b keyspace.Batch) (keyspace.Removal, error)
 
 // evict walks the keyspace until the target is reached or nothing eligible is left. Each walk takes
 // what lies below the waterline; the next one has the waterline raised by what this one has learnt.
@@ -178,11 +169,11 @@ func (n *nodeJob) walk(ctx context.Context, cuts, earlier []ttlpolicy.Cut) (*ttl
 		open:   make([]openBatch, len(n.rules)),
 		queue:  make(chan parcel, n.workers()),
 		sizer:  pace.NewSizer(n.pace.Slice, min(20, n.pace.Keys), n.pace.Keys, &n.floor),
-		remove: n.node,
+		remove: n.node.Evict,
 		limit:  rate.NewLimiter(rate.Inf, 1),
 	}
 	if !n.acts() {
-		w.remove = rehearsal{}
+		w.remove = n.node.Rehearse
 	}
 	if n.req.MaxRate > 0 {
 		// A burst of a tenth of a second: a batch must fit, and no second may get much more than its share.
@@ -191,6 +182,9 @@ func (n *nodeJob) walk(ctx context.Context, cuts, earlier []ttlpolicy.Cut) (*ttl
 	if n.mustCount() {
 		w.floors(n.census)
 	}
+	// Where no waterline or floor stands between a rule and its keys, the one question left is the one
+	// that is asked at the deletion anyway: asking it beforehand too would double the server's work.
+	w.direct = n.unlimited() && w.floor == nil
 
 	var workers sync.WaitGroup
 	for range n.workers() {
@@ -237,6 +231,7 @@ type walker struct {
 	remove        remover
 	limit         *rate.Limiter
 	seen          int64
+	direct        bool // keys are judged in the batch that evicts them
 }
 
 // openBatch collects one family's candidates until there are enough for a batch.
@@ -313,7 +308,16 @@ func (w *walker) judge(ctx context.Context, pages <-chan []string) error {
 		}
 		w.seen += int64(len(keys))
 		w.census.Look(len(keys))
-		for chunk := range w.chunks(w.sort(keys)) {
+		mine := w.sort(keys)
+		if w.direct {
+			for _, k := range mine {
+				if err := w.pass(ctx, k); err != nil {
+					return err
+				}
+			}
+			mine = nil
+		}
+		for chunk := range w.chunks(mine) {
 			facts, elapsed, err := w.facts(ctx, chunk, sizeEach(int(w.seen)))
 			if err != nil {
 				return err
@@ -360,7 +364,22 @@ func (w *walker) decide(ctx context.Context, k found, f keyspace.KeyFacts, elaps
 		return nil
 	case !w.acts() && w.earlier != nil && w.earlier[k.family].Takes(f.Facts, at):
 		return nil // an earlier walk of this dry run has it among what would have gone
-	case !w.set.FixedPrefixHolds(k.family, k.key):
+	}
+	return w.collect(ctx, k, f.Expiry == ttlpolicy.Persistent)
+}
+
+// pass sends a key on its way unjudged: its batch judges it.
+func (w *walker) pass(ctx context.Context, k found) error {
+	if k.protected {
+		w.ledger.keep(k.family, ttlpolicy.ReasonProtected)
+		return nil
+	}
+	return w.collect(ctx, k, false)
+}
+
+// collect puts a key into its family's open batch.
+func (w *walker) collect(ctx context.Context, k found, persistent bool) error {
+	if !w.set.FixedPrefixHolds(k.family, k.key) {
 		// The matcher and the plain comparison disagree: whatever is wrong, the key stays.
 		w.ledger.keep(k.family, ttlpolicy.ReasonUnknown)
 		return nil
@@ -368,7 +387,7 @@ func (w *walker) decide(ctx context.Context, k found, f keyspace.KeyFacts, elaps
 	b := &w.open[k.family]
 	b.keys = append(b.keys, k.key)
 	b.bytes += len(k.key)
-	if f.Expiry == ttlpolicy.Persistent {
+	if persistent {
 		b.persistent++
 	}
 	if len(b.keys) >= w.batchSize(k.family) || b.bytes >= maxNameBytes {
@@ -442,7 +461,7 @@ func (w *walker) carryOut(ctx context.Context, p parcel) {
 		start := time.Now()
 		// The batch in hand is finished even when the run is being stopped: a command cannot be
 		// called back, only its answer lost.
-		removal, err := w.remove.Evict(context.WithoutCancel(ctx), w.batch(p))
+		removal, err := w.remove(context.WithoutCancel(ctx), w.batch(p))
 		took := time.Since(start)
 		rest := p.keys[:0:0]
 		done := removal
@@ -463,9 +482,7 @@ func (w *walker) carryOut(ctx context.Context, p parcel) {
 			w.ledger.stop(reasonOf(err), err)
 			return
 		}
-		if w.acts() {
-			w.sizer.Took(len(p.keys)-len(rest), took)
-		}
+		w.sizer.Took(len(p.keys)-len(rest), took)
 		p.keys = rest
 	}
 }
@@ -509,12 +526,22 @@ func (w *walker) batch(p parcel) keyspace.Batch {
 	if w.lease != nil {
 		b.LeaseToken = w.lease.Token()
 	}
-	if _, uneven := w.ledger.family(p.family); uneven {
+	_, uneven := w.ledger.family(p.family)
+	switch {
+	case uneven:
 		b.MeasureEach = 1
+	case w.direct:
+		b.MeasureEach = measureEach
+	}
+	if w.direct {
+		b.Lifetime = w.rules[p.family].Lifetime
 	}
 	elapsed := w.elapsed()
-	maxTTL, _ := w.rules[p.family].MaxTTL(w.level)
-	b.Persistent = w.rules[p.family].EvictNoTTL
+	maxTTL, acts := w.rules[p.family].MaxTTL(w.level)
+	if !acts {
+		maxTTL = -1
+	}
+	b.Persistent = acts && w.rules[p.family].EvictNoTTL
 	limits := []ttlpolicy.Cut{w.cuts[p.family]}
 	if w.floor != nil {
 		limits = append(limits, w.floor[p.family])

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"redis-janitor/ttlpolicy"
 )
 
 // Batch is a number of keys of one family that are to go, with the conditions on which the server
@@ -14,6 +16,9 @@ type Batch struct {
 	Persistent bool          // keys without TTL go
 	MaxTTL     time.Duration // highest remaining TTL that goes; below zero: no key with a TTL goes
 	MinIdle    time.Duration // also not read or written for so long
+	// Lifetime is the family's where the keys have not been judged before: their fates then tell why
+	// each one stays. Zero where they have been: one that doesn't qualify any more was refreshed.
+	Lifetime time.Duration
 
 	MeasureEach int   // ask each so-many-th key for its size; 0: none
 	MaxBytes    int64 // the batch ends early at so many bytes; 0: never
@@ -35,6 +40,13 @@ const (
 	NotDone   Fate = 'f' // the server refused this deletion
 	Deferred  Fate = 'd' // not tried: the batch had ended
 	Uncertain Fate = 'u' // the reply was lost: may be gone
+
+	// The fates of keys that had not been judged before.
+	KeptNoTTL       Fate = 'n' // has no TTL
+	KeptOver        Fate = 'l' // its TTL lies above the lifetime
+	KeptFresh       Fate = 'o' // too young
+	KeptNotIdle     Fate = 'i' // was used a short while ago
+	KeptIdleUnknown Fate = 'k' // when it was used can't be told
 )
 
 // Removal is what became of a batch.
@@ -74,9 +86,13 @@ func (n *Node) Evict(ctx context.Context, b Batch) (Removal, error) {
 	if b.MaxTTL >= 0 {
 		maxTTL = b.MaxTTL.Milliseconds()
 	}
+	lifetime := int64(-1)
+	if b.Lifetime > 0 {
+		lifetime = b.Lifetime.Milliseconds()
+	}
 	answer, err := n.run(ctx, "evict", n.data, evictScript, keys,
 		len(b.Keys), n.db, b.Persistent, maxTTL, seconds(b.MinIdle), b.MeasureEach, b.MaxBytes, b.AssumeBytes,
-		b.LeaseToken, cooldown, b.Mark)
+		b.LeaseToken, cooldown, b.Mark, lifetime)
 	if err != nil {
 		fate := Deferred
 		var failure *Error
@@ -86,6 +102,49 @@ func (n *Node) Evict(ctx context.Context, b Batch) (Removal, error) {
 		return Removal{Fates: repeat(fate, len(b.Keys))}, err
 	}
 	return n.removal(answer, len(b.Keys))
+}
+
+// Rehearse says what Evict would do to a batch, by the same conditions on facts read anew, and sends
+// only commands that read. It measures nothing.
+func (n *Node) Rehearse(ctx context.Context, b Batch) (Removal, error) {
+	ask := Ask{}
+	if b.MinIdle > 0 {
+		ask.Idle = func(int) bool { return true }
+	}
+	facts, err := n.Facts(ctx, b.Keys, ask)
+	if err != nil {
+		return Removal{Fates: repeat(Deferred, len(b.Keys))}, err
+	}
+	r := Removal{Fates: make([]Fate, len(b.Keys))}
+	for i, f := range facts {
+		r.Fates[i] = b.fate(f.Facts)
+	}
+	return r, nil
+}
+
+// fate is evict.lua's judgement of one key.
+func (b Batch) fate(f ttlpolicy.Facts) Fate {
+	fate := Gone
+	switch {
+	case f.Expiry == ttlpolicy.Missing:
+		return Vanished
+	case f.Expiry == ttlpolicy.UnknownExpiry:
+		return NotDone
+	case f.Expiry == ttlpolicy.Persistent && !b.Persistent:
+		fate = KeptNoTTL
+	case f.Expiry == ttlpolicy.Expiring && f.TTL > b.Lifetime && f.TTL > b.MaxTTL:
+		fate = KeptOver
+	case f.Expiry == ttlpolicy.Expiring && f.TTL > b.MaxTTL:
+		fate = KeptFresh
+	case b.MinIdle > 0 && !f.IdleKnown:
+		fate = KeptIdleUnknown
+	case b.MinIdle > 0 && f.Idle < b.MinIdle:
+		fate = KeptNotIdle
+	}
+	if fate != Gone && b.Lifetime == 0 {
+		return Refreshed
+	}
+	return fate
 }
 
 // seconds rounds up: OBJECT IDLETIME tells whole seconds, and a key must be idle for the whole time.

@@ -6,12 +6,17 @@
 -- ARGV: 1 n, 2 DB of the keys, 3 keys without TTL go (1/0), 4 highest remaining TTL that goes in ms
 --       (-1: none), 5 least idle seconds (0: no rule), 6 measure each so-many-th key (0: none),
 --       7 bytes after which the batch ends (0: no end), 8 assumed bytes of a key not measured,
---       9 lease token ("": no lease), 10 cooldown in ms (0: none), 11 value of the cooldown
-local pcall, type = redis.pcall, type
+--       9 lease token ("": no lease), 10 cooldown in ms (0: none), 11 value of the cooldown,
+--       12 lifetime in ms where the keys have not been judged before (-1: they have)
+-- Fates: e evicted, v gone before, f refused, d not tried; r doesn't qualify any more, or where the keys
+--       are judged here: n no TTL, l TTL above the lifetime, o too young, i not idle, k idle time unknown
+local pcall, type, unpack = redis.pcall, type, unpack
 local n, db = tonumber(ARGV[1]), ARGV[2]
 local persistent, highest, idle = ARGV[3] == '1', tonumber(ARGV[4]), tonumber(ARGV[5])
 local stride, budget, assumed = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local token, cooldown = ARGV[9], tonumber(ARGV[10])
+local lifetime = tonumber(ARGV[12])
+local judging = lifetime >= 0
 
 -- The fence: a janitor that stalled past its lease must not delete beside its successor. An error
 -- may still end the script here; from the first deletion on none may, for it would hide what is gone.
@@ -22,49 +27,77 @@ if token ~= '' then
   if db ~= '0' then redis.call('SELECT', db) end
 end
 
-local fates, measured, bytes, spent, gone, refusal = {}, 0, 0, 0, 0, ''
+-- First judge, then delete what goes in one call: a call costs more than what it does to a small value.
+local fates, chosen, places, sizes, spent = {}, {}, {}, {}, 0
+local refusal = ''
 for i = 1, n do
   local key = KEYS[i]
-  local answer, fate = pcall('PTTL', key), 'r'
-  if answer == -2 then
+  local ttl, fate = pcall('PTTL', key), 'e'
+  if type(ttl) == 'table' then
+    fate, refusal = 'f', ttl.err
+  elseif ttl == -2 then
     fate = 'v'
-  elseif type(answer) == 'table' then
-    fate = 'f'
-  elseif answer == -1 and persistent or answer >= 0 and answer <= highest then
-    local goes, size, told = true, assumed, nil
-    if idle > 0 then
-      local seconds = pcall('OBJECT', 'IDLETIME', key)
-      goes = type(seconds) == 'number' and seconds >= idle
+  elseif ttl == -1 then
+    if not persistent then fate = judging and 'n' or 'r' end
+  elseif ttl > highest then
+    fate = judging and (ttl > lifetime and 'l' or 'o') or 'r'
+  end
+  if fate == 'e' and idle > 0 then
+    local seconds = pcall('OBJECT', 'IDLETIME', key)
+    if type(seconds) ~= 'number' then
+      fate = judging and 'k' or 'r'
+    elseif seconds < idle then
+      fate = judging and 'i' or 'r'
     end
-    if goes and stride > 0 and i % stride == 0 then
+  end
+  if fate == 'e' then
+    local size, told = assumed, nil
+    if stride > 0 and i % stride == 0 then
       told = pcall('MEMORY', 'USAGE', key)
       if type(told) == 'number' then size = told else told = nil end
     end
-    if goes and budget > 0 and spent > 0 and spent + size > budget then
+    if budget > 0 and spent > 0 and spent + size > budget then
       -- The first key always goes, whatever its size: a batch must get on.
       for j = i, n do fates[j] = 'd' end
       break
     end
-    if goes then
-      answer = pcall('UNLINK', key)
-      if answer == 1 then
-        fate = 'e'
-        gone, spent = gone + 1, spent + size
-        if told then measured, bytes = measured + 1, bytes + told end
-      elseif answer == 0 then
-        fate = 'v'
-      else
-        fate = 'f'
-      end
-    end
+    spent = spent + size
+    local j = #chosen + 1
+    chosen[j], places[j], sizes[j] = key, i, told or false
   end
   fates[i] = fate
   if fate == 'f' then
     -- What refuses one key refuses the rest: stop here, and let the caller read why.
-    refusal = answer.err
     for j = i + 1, n do fates[j] = 'd' end
     break
   end
+end
+
+local gone = 0
+if #chosen > 0 then
+  local answer = pcall('UNLINK', unpack(chosen))
+  if type(answer) == 'number' then
+    gone = answer
+    -- A script's clock stands still, so what had a TTL above is still there. Were one not, it is gone
+    -- all the same, and not by us.
+    for j = answer + 1, #chosen do fates[places[j]] = 'v' end
+  else
+    -- Refused as a whole, perhaps for one key that this user may not touch: go up to that one.
+    for j = 1, #chosen do
+      answer = pcall('UNLINK', chosen[j])
+      if type(answer) ~= 'number' then
+        refusal, fates[places[j]] = answer.err, 'f'
+        for k = j + 1, #chosen do fates[places[k]] = 'd' end
+        break
+      end
+      gone = gone + answer
+      if answer == 0 then fates[places[j]] = 'v' end
+    end
+  end
+end
+local measured, bytes = 0, 0
+for j = 1, #chosen do
+  if sizes[j] and fates[places[j]] == 'e' then measured, bytes = measured + 1, bytes + sizes[j] end
 end
 
 -- After a deletion the script may write even where Redis is out of memory.
