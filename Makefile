@@ -12,7 +12,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath \
-		-ldflags '-s -w -X redis-janitor/cmd.version=$(VERSION) -X redis-janitor/cmd.commit=$(COMMIT)' -o redis-janitor .
+		-ldflags '-s -w -X redis-janitor/cmd.buildVersion=$(VERSION) -X redis-janitor/cmd.buildCommit=$(COMMIT)' -o redis-janitor .
 
 test: test-tools
 	$(GO) vet ./...
