@@ -3,6 +3,7 @@ package janitor
 import (
 	"context"
 	"math"
+	"slices"
 	"time"
 
 	"redis-janitor/janitor/keyspace"
@@ -232,6 +233,9 @@ func (n *nodeJob) page(ctx context.Context, pages *pace.Sizer, cursor uint64, ma
 		return nil, 0, err
 	}
 	pages.Took(size, time.Since(start))
+	// The lease and the cooldown come and go with execute alone: counted, they would make it differ from
+	// its dry run, and look like keys that came twice.
+	keys = slices.DeleteFunc(keys, func(key string) bool { return key == keyspace.LeaseKey || key == keyspace.CooldownKey })
 	bytes := 0
 	for _, key := range keys {
 		bytes += len(key)
