@@ -228,12 +228,14 @@ func (n *nodeJob) activeKeys(ctx context.Context, name string, policy BusyPolicy
 	if family < 0 {
 		return 0, &unknownUsers{fmt.Sprintf("busy.users_from is family:%s, which this policy does not have", name)}
 	}
-	if err := n.survey(ctx, fullSample); err != nil {
+	// A few draws tell a busy site from a quiet one; where they don't, the keys are counted.
+	if err := n.survey(ctx, smallSample); err != nil {
 		return 0, err
 	}
 	count, low, high := n.census.ActiveWithin(family, policy.ActiveWithin)
 	unknown := n.census.UnknownAge(family)
-	if over := float64(policy.UsersOver); n.sampled && low <= over && high > over {
+	gating := !n.pressing() && !n.req.IgnoreBusy
+	if over := float64(policy.UsersOver); gating && n.sampled && low <= over && high > over {
 		census, err := n.count(ctx, n.set.FamilySuperset(family))
 		if err != nil {
 			return 0, err

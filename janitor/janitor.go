@@ -119,11 +119,13 @@ type nodeJob struct {
 
 	zero          time.Time // the survey's time zero
 	surveyedLevel ttlpolicy.Level
+	surveyedDraws int
 	census        *ttlpolicy.Census
 	sampled       bool
 	largest       []float64   // bytes of the largest key seen of each family
 	floor         pace.Floor  // the shortest round trip
 	pipelines     *pace.Sizer // how many keys' facts are read at once
+	governor      *pace.Governor
 	turn          int         // so that not always the same places of a pipeline are measured
 
 	cuts   []ttlpolicy.Cut
@@ -315,7 +317,10 @@ func (n *nodeJob) clean(ctx context.Context) error {
 		return nil
 	}
 	n.ledger = newLedger(n)
+	n.governor = pace.NewGovernor(n.pace, &n.floor)
+	stop := n.watch(ctx)
 	err := n.evict(ctx)
+	stop()
 	n.account()
 	if err == nil || n.ledger.evicted() > 0 {
 		err = errors.Join(err, n.measureAfter(context.WithoutCancel(ctx)))

@@ -28,7 +28,7 @@ const (
 // survey learns what a node's keyspace holds: by looking at every key where there are no more than
 // a sample would draw, or where a rule needs the exact count, and by a fair sample elsewhere.
 func (n *nodeJob) survey(ctx context.Context, draws int) error {
-	if n.census != nil && n.surveyedLevel == n.level && n.env.Now().Sub(n.zero) < freshFor && (!n.sampled || n.req.Command == Plan || !n.mustCount()) {
+	if n.census != nil && draws <= n.surveyedDraws && n.surveyedLevel == n.level && n.env.Now().Sub(n.zero) < freshFor && (!n.sampled || n.req.Command == Plan || !n.mustCount()) {
 		return nil
 	}
 	size, err := n.node.Size(ctx)
@@ -39,7 +39,7 @@ func (n *nodeJob) survey(ctx context.Context, draws int) error {
 	if err := n.measureFloor(ctx); err != nil {
 		return err
 	}
-	n.zero, n.surveyedLevel = n.env.Now(), n.level
+	n.zero, n.surveyedLevel, n.surveyedDraws = n.env.Now(), n.level, draws
 	if size <= int64(draws) || n.req.Command != Plan && n.mustCount() {
 		n.sampled = false
 		n.census, err = n.count(ctx, n.set.Superset())
@@ -205,16 +205,20 @@ func (n *nodeJob) facts(ctx context.Context, chunk []found, each int) ([]keyspac
 	for i, f := range chunk {
 		names[i] = f.key
 	}
-	start := time.Now()
-	facts, err := n.node.Facts(ctx, names, keyspace.Ask{
-		Idle:  func(i int) bool { return n.rules[chunk[i].family].MinIdle > 0 },
-		Bytes: func(i int) bool { return each > 0 && (i+n.turn)%each == 0 },
+	var facts []keyspace.KeyFacts
+	err := n.governor.Run(ctx, func() (err error) {
+		start := time.Now()
+		facts, err = n.node.Facts(ctx, names, keyspace.Ask{
+			Idle:  func(i int) bool { return n.rules[chunk[i].family].MinIdle > 0 },
+			Bytes: func(i int) bool { return each > 0 && (i+n.turn)%each == 0 },
+		})
+		n.pipelines.Took(len(chunk), time.Since(start))
+		return err
 	})
 	n.turn++
 	if err != nil {
 		return nil, 0, err
 	}
-	n.pipelines.Took(len(chunk), time.Since(start))
 	for i := range facts {
 		facts[i].Protected = chunk[i].protected
 	}
@@ -226,13 +230,18 @@ func (n *nodeJob) elapsed() time.Duration { return n.env.Now().Sub(n.zero) }
 // page reads one page of SCAN and fits the size of the next one to it: pages shrink where they take
 // the server long, and where key names are huge.
 func (n *nodeJob) page(ctx context.Context, pages *pace.Sizer, cursor uint64, match string) ([]string, uint64, error) {
-	size := pages.Size()
-	start := time.Now()
-	keys, next, err := n.node.Page(ctx, cursor, match, int64(size))
+	var keys []string
+	var next uint64
+	err := n.governor.Run(ctx, func() (err error) {
+		size := pages.Size()
+		start := time.Now()
+		keys, next, err = n.node.Page(ctx, cursor, match, int64(size))
+		pages.Took(size, time.Since(start))
+		return err
+	})
 	if err != nil {
 		return nil, 0, err
 	}
-	pages.Took(size, time.Since(start))
 	// The lease and the cooldown come and go with execute alone: counted, they would make it differ from
 	// its dry run, and look like keys that came twice.
 	keys = slices.DeleteFunc(keys, func(key string) bool { return key == keyspace.LeaseKey || key == keyspace.CooldownKey })

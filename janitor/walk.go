@@ -458,11 +458,20 @@ func (w *walker) carryOut(ctx context.Context, p parcel) {
 			}
 			return
 		}
-		start := time.Now()
-		// The batch in hand is finished even when the run is being stopped: a command cannot be
-		// called back, only its answer lost.
-		removal, err := w.remove(context.WithoutCancel(ctx), w.batch(p))
-		took := time.Since(start)
+		var removal keyspace.Removal
+		var took time.Duration
+		err := w.governor.Run(ctx, func() (err error) {
+			start := time.Now()
+			// The batch in hand is finished even when the run is being stopped: a command cannot be
+			// called back, only its answer lost.
+			removal, err = w.remove(context.WithoutCancel(ctx), w.batch(p))
+			took = time.Since(start)
+			return err
+		})
+		if took == 0 { // stopped while it waited for its turn
+			w.ledger.release(int64(len(p.keys)), p.each)
+			return
+		}
 		rest := p.keys[:0:0]
 		done := removal
 		done.Fates = nil

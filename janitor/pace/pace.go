@@ -20,6 +20,11 @@ type Pace struct {
 	Bytes int64
 	// Page bounds the COUNT of a SCAN.
 	Page int
+	// AtOnce bounds the costly commands that are under way together, 0 for as many as there are
+	// connections: each may have to be waited for.
+	AtOnce int
+	// Rest is how long the server is left alone after a command, in shares of the time it took.
+	Rest float64
 }
 
 // For finds a pace by name. "auto" follows the level: the higher the pressure, the less gentle.
@@ -36,9 +41,9 @@ func For(name string, level ttlpolicy.Level) (Pace, error) {
 	}
 	switch name {
 	case "gentle":
-		return Pace{Name: name, Slice: 500 * time.Microsecond, Keys: 100, Bytes: 2 << 20, Page: 300}, nil
+		return Pace{Name: name, Slice: 500 * time.Microsecond, Keys: 100, Bytes: 2 << 20, Page: 300, AtOnce: 1, Rest: 3}, nil
 	case "balanced":
-		return Pace{Name: name, Slice: time.Millisecond, Keys: 200, Bytes: 4 << 20, Page: 600}, nil
+		return Pace{Name: name, Slice: time.Millisecond, Keys: 200, Bytes: 4 << 20, Page: 600, AtOnce: 2, Rest: 0.5}, nil
 	case "fast":
 		return Pace{Name: name, Slice: 5 * time.Millisecond, Keys: 500, Bytes: 16 << 20, Page: 1000}, nil
 	}
