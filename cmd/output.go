@@ -136,19 +136,35 @@ func (sys System) written(err error) error {
 	return exit{janitor.ExitFailed}
 }
 
+// answer is what a person typed.
+type answer struct {
+	line string
+	err  error
+}
+
 // confirm asks the person at the terminal; anything but yes is no.
-func (f *outputFlags) confirm(sys System) func(*janitor.Report) (bool, error) {
-	return func(plan *janitor.Report) (bool, error) {
+func (f *outputFlags) confirm(sys System) func(context.Context, *janitor.Report) (bool, error) {
+	return func(ctx context.Context, plan *janitor.Report) (bool, error) {
 		o := f.view(sys, sys.Err, sys.ErrTerminal)
 		o.Quiet = false
 		if err := view.ConfirmPrompt(o, plan); err != nil {
 			return false, err
 		}
-		line, err := bufio.NewReader(sys.In).ReadString('\n')
-		if err != nil && !errors.Is(err, io.EOF) {
-			return false, err
+		// A terminal's read can't be interrupted, so Ctrl-C at the question leaves it behind.
+		answers := make(chan answer, 1)
+		go func() {
+			line, err := bufio.NewReader(sys.In).ReadString('\n')
+			answers <- answer{line, err}
+		}()
+		select {
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		case a := <-answers:
+			if a.err != nil && !errors.Is(a.err, io.EOF) {
+				return false, a.err
+			}
+			return strings.EqualFold(strings.TrimSpace(a.line), "yes"), nil
 		}
-		return strings.EqualFold(strings.TrimSpace(line), "yes"), nil
 	}
 }
 

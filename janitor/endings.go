@@ -63,6 +63,11 @@ func (j *job) settle(err error) {
 	default:
 		end = j.failure(err)
 	}
+	for i := range r.Nodes {
+		if n := &r.Nodes[i]; n.Outcome == "" {
+			n.Outcome, n.Reason = end.outcome, end.reason
+		}
+	}
 	r.Outcome, r.Reason, r.ExitCode, r.Message, r.Hint = end.outcome, end.reason, end.exit, end.message, end.hint
 }
 

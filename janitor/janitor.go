@@ -62,7 +62,7 @@ type Env struct {
 	// Progress hears how far the work has come, from one goroutine a node; nil: nobody listens.
 	Progress func(Progress)
 	// Confirm shows a plan and asks a person; nil where there is none.
-	Confirm func(*Report) (bool, error)
+	Confirm func(context.Context, *Report) (bool, error)
 }
 
 // Signal is the cause of a cancelled context when the process was asked to stop.
@@ -263,12 +263,15 @@ func (j *job) confirm(ctx context.Context) error {
 		n.estimates()
 		n.planned()
 	}
+	if !j.wouldEvict() {
+		return nil // nothing to ask about: the run goes on to say so
+	}
 	preview := *j.report
 	preview.Command = string(Plan)
 	preview.Outcome = Planned
 	preview.Message = "This is what execute would do."
 	preview.close()
-	yes, err := j.env.Confirm(&preview)
+	yes, err := j.env.Confirm(ctx, &preview)
 	if err != nil {
 		return fmt.Errorf("ask for confirmation: %w", err)
 	}
@@ -276,6 +279,17 @@ func (j *job) confirm(ctx context.Context) error {
 		return &ending{Refused, Guard, ExitRefused, "not confirmed: nothing was deleted", ""}
 	}
 	return nil
+}
+
+func (j *job) wouldEvict() bool {
+	for _, n := range j.nodes {
+		for _, f := range n.report.Families {
+			if f.Estimate.Evict > 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // work surveys and walks every node that is under pressure.

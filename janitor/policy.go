@@ -3,7 +3,6 @@ package janitor
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -300,13 +299,8 @@ func (p Policy) BroadPatterns() []string {
 // SHA256 is the digest of everything the policy says, in hex: two policies with the same digest
 // decide alike.
 func (p Policy) SHA256() string {
-	// encoding/json sorts map keys, so the same policy always gives the same bytes.
-	data, err := json.Marshal(p)
-	if err != nil {
-		// Every field is a plain value: this cannot fail at run time, only by a change of the type.
-		panic(fmt.Sprintf("policy cannot be encoded: %v", err))
-	}
-	sum := sha256.Sum256(data)
+	// Go's own syntax keeps every byte of a pattern apart, also where it is no UTF-8, and fmt sorts maps.
+	sum := sha256.Sum256(fmt.Appendf(nil, "%#v", p))
 	return hex.EncodeToString(sum[:])
 }
 

@@ -453,9 +453,7 @@ func (w *walker) carryOut(ctx context.Context, p parcel) {
 	for len(p.keys) > 0 {
 		if err := w.mayDelete(ctx, len(p.keys)); err != nil {
 			w.ledger.release(int64(len(p.keys)), p.each)
-			if ctx.Err() == nil {
-				w.ledger.stop(LeaseLost, err)
-			}
+			w.ledger.stop(reasonOf(err), err)
 			return
 		}
 		var removal keyspace.Removal
@@ -497,8 +495,14 @@ func (w *walker) carryOut(ctx context.Context, p parcel) {
 }
 
 func reasonOf(err error) Reason {
-	if errors.Is(err, keyspace.ErrFenced) {
+	var signal *Signal
+	switch {
+	case errors.Is(err, keyspace.ErrFenced):
 		return LeaseLost
+	case errors.Is(err, errDeadline):
+		return Deadline
+	case errors.As(err, &signal):
+		return Interrupted
 	}
 	return Reason(keyspace.KindOf(err))
 }
@@ -514,7 +518,10 @@ func (w *walker) mayDelete(ctx context.Context, keys int) error {
 			step = keys
 		}
 		if err := w.limit.WaitN(ctx, step); err != nil {
-			return err
+			if ctx.Err() == nil {
+				return errDeadline // the limiter sees that the deadline would pass while it waits
+			}
+			return context.Cause(ctx)
 		}
 		keys -= step
 	}
