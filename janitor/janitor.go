@@ -126,7 +126,7 @@ type nodeJob struct {
 	floor         pace.Floor  // the shortest round trip
 	pipelines     *pace.Sizer // how many keys' facts are read at once
 	governor      *pace.Governor
-	turn          int         // so that not always the same places of a pipeline are measured
+	turn          int // so that not always the same places of a pipeline are measured
 
 	cuts   []ttlpolicy.Cut
 	ledger *ledger

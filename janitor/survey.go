@@ -299,8 +299,8 @@ func (n *nodeJob) aim() {
 		n.cuts = n.takeAll()
 		return
 	}
-	missing := int64(0)
-	n.cuts, missing = n.census.Solve(n.aimBytes())
+	cuts, missing := n.census.Solve(n.aimBytes())
+	n.cuts = cuts
 	if n.need() != math.MaxInt64 && missing > 0 && n.req.MaxKeys == 0 && n.req.MaxBytes == 0 {
 		n.report.Memory.MissingBytes = missing
 		n.warn(n, "", "target_unreachable", "evicting all that is eligible on %s leaves memory about %s above the target of %s (estimate): lower older_than, add families, or raise the memory",

@@ -16,7 +16,7 @@ import (
 
 const (
 	// maxWalks bounds how often the waterline is raised.
-	maxWalks = 5
+	maxWalks = 8
 	// modelSlack is the share by which bytes may be misjudged even when every key was counted. The first
 	// walk stays below the target by it, so that it ends where the waterline says and not in its middle.
 	modelSlack = 0.03
@@ -38,6 +38,7 @@ func (n *nodeJob) evict(ctx context.Context) error {
 	}
 	cuts := n.firstCuts()
 	var earlier []ttlpolicy.Cut
+	var counted *ttlpolicy.Census
 	for walk := 1; ; walk++ {
 		n.cuts = cuts
 		n.report.Walks = walk
@@ -52,8 +53,11 @@ func (n *nodeJob) evict(ctx context.Context) error {
 			n.ledger.stop(Exhausted, nil)
 			return nil
 		}
+		if counted == nil {
+			counted = census
+		}
 		earlier = cuts
-		if cuts, err = n.raise(ctx, census, walk); err != nil || cuts == nil {
+		if cuts, err = n.raise(ctx, counted, walk); err != nil || cuts == nil {
 			return err
 		}
 		n.ledger.nextWalk()
@@ -90,9 +94,9 @@ func nothing(cuts []ttlpolicy.Cut) bool {
 	return true
 }
 
-// raise reads memory after a walk and finds the next cuts; none where the run is over. The walk has
-// counted every key, so these are exact but for what a byte estimate may miss, and that is corrected
-// by what the walk really freed.
+// raise reads memory after a walk and finds the next cuts; none where the run is over. The census is
+// the first walk's, which has counted every key, so these are exact but for what a byte estimate may
+// miss, and that is corrected by what really was freed.
 func (n *nodeJob) raise(ctx context.Context, census *ttlpolicy.Census, walk int) ([]ttlpolicy.Cut, error) {
 	left, freed, drop, err := n.ledger.left(ctx)
 	if err != nil {
@@ -102,26 +106,29 @@ func (n *nodeJob) raise(ctx context.Context, census *ttlpolicy.Census, walk int)
 		n.ledger.stop(TargetReached, nil)
 		return nil, nil
 	}
-	if walk >= maxWalks {
+	if left == math.MaxInt64 || walk >= maxWalks {
 		return n.takeAll(), nil
 	}
-	need := left
-	if left != math.MaxInt64 {
-		ratio := 1.0
-		if drop > 0 && freed > 0 {
-			ratio = min(max(freed/drop, 0.5), 2)
+	ratio := 1.0
+	if drop > 0 && freed > 0 {
+		ratio = min(max(freed/drop, 0.5), 2)
+	}
+	need := freed + float64(left)*ratio
+	// Where the estimate says that the last cuts were enough and memory that they weren't, the waterline
+	// goes up by small steps all the same: older keys and earlier families still go first.
+	for step := 1.0; ; step *= 1.01 {
+		aim := int64(min(need*step, math.MaxInt64/2))
+		if n.req.MaxBytes > 0 {
+			aim = min(aim, n.req.MaxBytes)
 		}
-		need = int64(freed + float64(left)*ratio)
+		cuts, missing := census.Solve(aim)
+		if higher(cuts, n.cuts) {
+			return cuts, nil
+		}
+		if missing > 0 || n.req.MaxBytes > 0 && need*step > float64(n.req.MaxBytes) {
+			return n.takeAll(), nil
+		}
 	}
-	if n.req.MaxBytes > 0 {
-		need = min(need, n.req.MaxBytes)
-	}
-	cuts, _ := census.Solve(need)
-	if higher(cuts, n.cuts) {
-		return cuts, nil
-	}
-	// By the estimate it should be enough and memory says that it isn't: go one whole step on.
-	return n.takeAll(), nil
 }
 
 // higher is whether some waterline lies above its earlier one.
@@ -635,7 +642,7 @@ func (n *nodeJob) measureAfter(ctx context.Context) error {
 	}
 	n.report.Memory.AfterBytes, n.report.Memory.AfterRSSBytes = after.Used, after.RSS
 	freed := n.ledger.freed()
-	if freed > 1<<20 && before.RSS-after.RSS < freed/2 {
+	if freed > 1<<20 && after.RSS > 0 && before.RSS-after.RSS < freed/2 {
 		n.warn(n, "", "rss_stays", "about %s were freed inside Redis, but its resident memory stays at %s: the allocator keeps pages for the next values. That is normal; deleting more would not change it (activedefrag, MEMORY PURGE or a restart would)",
 			ttlpolicy.FormatSize(freed), ttlpolicy.FormatSize(after.RSS))
 	}
