@@ -40,7 +40,7 @@ type tally struct {
 	missed                                       int64 // gone before they could be judged
 	kept                                         Kept
 	bytes                                        float64
-	sized                                        int64 // candidates whose size was asked for
+	sized                                        int64 // keys on their way out whose size was asked for
 	sizes, largest                               float64
 }
 
@@ -53,14 +53,27 @@ func newLedger(n *nodeJob) *ledger {
 		}
 	}
 	l.settled = sync.NewCond(&l.mu)
-	// The survey's sizes stand until the walk has seen some of its own.
 	for i := range l.families {
-		if e := n.census.Estimate(i, ttlpolicy.TakeAll()); e.Eligible > 0 && e.Bytes > 0 {
-			l.families[i].sized, l.families[i].sizes = 1, float64(e.Bytes)/float64(e.Eligible)
-		}
 		l.families[i].largest = n.largest[i]
 	}
 	return l
+}
+
+// expect has a census tell the sizes of what lies between two waterlines, which stand until the walk
+// has seen some of its own.
+func (l *ledger) expect(census *ttlpolicy.Census, cuts, earlier []ttlpolicy.Cut) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.families {
+		e := census.Estimate(i, cuts[i])
+		if earlier != nil {
+			before := census.Estimate(i, earlier[i])
+			e.Evict, e.EvictBytes = e.Evict-before.Evict, e.EvictBytes-before.EvictBytes
+		}
+		if e.Evict > 0 && e.EvictBytes > 0 {
+			l.families[i].sized, l.families[i].sizes = 1, float64(e.EvictBytes)/float64(e.Evict)
+		}
+	}
 }
 
 // mean is what one key of a family should free.
@@ -71,10 +84,12 @@ func (t *tally) mean() float64 {
 	return t.sizes / float64(t.sized)
 }
 
+// unevenFrom is the size from which on a few keys may outweigh all others of their family, so that
+// each one must be measured.
+const unevenFrom = 64 << 10
+
 // uneven is whether the family has values so large that a batch must be counted by bytes.
-func (t *tally) uneven() bool {
-	return t.largest > 64<<10
-}
+func (t *tally) uneven() bool { return t.largest > unevenFrom }
 
 // keep counts a key that stays. Later walks see keys that the first one has counted.
 func (l *ledger) keep(family int, reason ttlpolicy.Reason) {
@@ -93,7 +108,7 @@ func (l *ledger) missed(family int) {
 	}
 }
 
-// weighed tells the size of a candidate.
+// weighed tells the size of a key on its way out.
 func (l *ledger) weighed(family int, bytes float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -129,17 +144,16 @@ func (l *ledger) stopped() Reason {
 // before the target are small, so the estimate's error does not carry past it.
 const probeAt = 0.8
 
-// admit says how many of want keys of a family may be sent now. It waits for batches on their way
+// admit says how many of the keys with these sizes may be sent now. It waits for batches on their way
 // where the answer hangs on them; 0 means that the run has stopped.
-func (l *ledger) admit(ctx context.Context, family, want int) (int, error) {
+func (l *ledger) admit(ctx context.Context, sizes []float64) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for {
 		if l.reason != "" {
 			return 0, l.err
 		}
-		each := max(l.families[family].mean(), 1)
-		allowed, probe := want, false
+		allowed, probe := len(sizes), false
 		ended := Reason("")
 		if limit := l.n.req.MaxKeys; limit > 0 {
 			if allowed = int(min(int64(allowed), limit-l.goneKeys-l.onWayKeys)); allowed <= 0 {
@@ -147,7 +161,7 @@ func (l *ledger) admit(ctx context.Context, family, want int) (int, error) {
 			}
 		}
 		if limit := l.n.req.MaxBytes; limit > 0 && allowed > 0 {
-			if allowed = int(min(float64(allowed), (float64(limit)-l.goneBytes-l.onWayBytes)/each)); allowed <= 0 {
+			if allowed = fitting(sizes[:allowed], float64(limit)-l.goneBytes-l.onWayBytes); allowed == 0 {
 				ended = MaxBytes
 			}
 		}
@@ -157,16 +171,16 @@ func (l *ledger) admit(ctx context.Context, family, want int) (int, error) {
 			switch {
 			case gap <= 0:
 				ended = TargetReached
-			case sent > 0 && (sent >= probeAt*gap || sent+each > gap):
+			case sent > 0 && (sent >= probeAt*gap || sent+sizes[0] > gap):
 				probe = true
 			default:
-				allowed = min(allowed, max(1, int((gap-sent)/each)))
+				allowed = max(1, fitting(sizes[:allowed], gap-sent))
 			}
 		}
 		switch {
 		case ended == "" && !probe:
 			l.onWayKeys += int64(allowed)
-			l.onWayBytes += float64(allowed) * each
+			l.onWayBytes += sum(sizes[:allowed])
 			return allowed, nil
 		case l.onWayKeys > 0:
 			l.settled.Wait()
@@ -180,6 +194,23 @@ func (l *ledger) admit(ctx context.Context, family, want int) (int, error) {
 			}
 		}
 	}
+}
+
+// fitting is how many of the first keys fit into a number of bytes.
+func fitting(sizes []float64, room float64) int {
+	for i, size := range sizes {
+		if room -= size; room < 0 {
+			return i
+		}
+	}
+	return len(sizes)
+}
+
+func sum(sizes []float64) (total float64) {
+	for _, size := range sizes {
+		total += size
+	}
+	return total
 }
 
 // read takes a reading between two batches, with the lock held. In a dry run it is an estimate: what
@@ -226,17 +257,24 @@ func (n *nodeJob) drained(ctx context.Context) (keyspace.Info, error) {
 	}
 }
 
-// settle counts what became of a batch that was admitted with so many bytes a key.
-func (l *ledger) settle(family int, sent int64, each float64, r keyspace.Removal, persistentOnly bool) {
+// settle counts what became of a batch, and returns what of it was not tried and is still on its way.
+func (l *ledger) settle(p parcel, r keyspace.Removal) (rest parcel) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.arrived(sent, each)
-	t := &l.families[family]
+	t := &l.families[p.family]
+	rest = parcel{family: p.family, persistent: p.persistent}
 	gone, perhaps := int64(0), int64(0)
-	for _, fate := range r.Fates {
+	bytes, perhapsBytes := 0.0, 0.0
+	for i, fate := range r.Fates {
+		if fate == keyspace.Deferred {
+			rest.keys, rest.sizes = append(rest.keys, p.keys[i]), append(rest.sizes, p.sizes[i])
+			continue
+		}
+		l.arrived(p.sizes[i : i+1])
 		switch fate {
 		case keyspace.Gone:
 			gone++
+			bytes += p.sizes[i]
 		case keyspace.Refreshed:
 			t.refreshed++
 		case keyspace.Vanished:
@@ -245,8 +283,7 @@ func (l *ledger) settle(family int, sent int64, each float64, r keyspace.Removal
 			t.failed++
 		case keyspace.Uncertain:
 			perhaps++
-		case keyspace.Deferred:
-			continue
+			perhapsBytes += p.sizes[i]
 		default:
 			t.kept.Keep(keptReason(fate), 1)
 			continue
@@ -258,10 +295,9 @@ func (l *ledger) settle(family int, sent int64, each float64, r keyspace.Removal
 	}
 	t.gone += gone
 	t.uncertain += perhaps
-	bytes := float64(gone) * t.mean()
 	if r.Measured > 0 {
 		extra := l.n.overhead(ttlpolicy.Facts{Expiry: ttlpolicy.Expiring})
-		if persistentOnly {
+		if p.persistent {
 			extra = l.n.overhead(ttlpolicy.Facts{Expiry: ttlpolicy.Persistent})
 		}
 		bytes = float64(gone) * (float64(r.Bytes)/float64(r.Measured) + extra)
@@ -269,8 +305,9 @@ func (l *ledger) settle(family int, sent int64, each float64, r keyspace.Removal
 	t.bytes += bytes
 	l.goneKeys += gone + perhaps
 	l.goneBytes += bytes
-	l.sinceBytes += bytes + float64(perhaps)*t.mean()
+	l.sinceBytes += bytes + perhapsBytes
 	l.settled.Broadcast()
+	return rest
 }
 
 // keptReason is why a key that was judged in its batch stays.
@@ -289,18 +326,18 @@ func keptReason(fate keyspace.Fate) ttlpolicy.Reason {
 }
 
 // release takes back what was admitted and not sent.
-func (l *ledger) release(sent int64, each float64) {
+func (l *ledger) release(sizes []float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.arrived(sent, each)
+	l.arrived(sizes)
 	l.settled.Broadcast()
 }
 
 // arrived takes keys off the way. When none is left there are no bytes left either, whatever the
 // rounding of sums says.
-func (l *ledger) arrived(sent int64, each float64) {
-	l.onWayKeys -= sent
-	l.onWayBytes -= float64(sent) * each
+func (l *ledger) arrived(sizes []float64) {
+	l.onWayKeys -= int64(len(sizes))
+	l.onWayBytes -= sum(sizes)
 	if l.onWayKeys == 0 {
 		l.onWayBytes = 0
 	}

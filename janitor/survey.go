@@ -154,7 +154,6 @@ func (n *nodeJob) look(ctx context.Context, census *ttlpolicy.Census, keys []str
 		}
 		for i, f := range facts {
 			census.Add(chunk[i].family, f.Facts, n.weight(f), elapsed)
-			n.largest[chunk[i].family] = max(n.largest[chunk[i].family], f.Bytes)
 		}
 	}
 	return nil
@@ -210,7 +209,7 @@ func (n *nodeJob) facts(ctx context.Context, chunk []found, each int) ([]keyspac
 		start := time.Now()
 		facts, err = n.node.Facts(ctx, names, keyspace.Ask{
 			Idle:  func(i int) bool { return n.rules[chunk[i].family].MinIdle > 0 },
-			Bytes: func(i int) bool { return each > 0 && (i+n.turn)%each == 0 },
+			Bytes: func(i int) bool { return (i+n.turn)%each == 0 || n.largest[chunk[i].family] > unevenFrom },
 		})
 		n.pipelines.Took(len(chunk), time.Since(start))
 		return err
@@ -221,6 +220,7 @@ func (n *nodeJob) facts(ctx context.Context, chunk []found, each int) ([]keyspac
 	}
 	for i := range facts {
 		facts[i].Protected = chunk[i].protected
+		n.largest[chunk[i].family] = max(n.largest[chunk[i].family], facts[i].Bytes)
 	}
 	return facts, n.elapsed(), nil
 }
@@ -314,39 +314,4 @@ func (n *nodeJob) takeAll() []ttlpolicy.Cut {
 		cuts[i] = ttlpolicy.TakeAll()
 	}
 	return cuts
-}
-
-// aimBytes is the need, less where --max-keys or --max-bytes end the run earlier: what they let go
-// must then be the oldest keys of the first families too.
-func (n *nodeJob) aimBytes() int64 {
-	eligible, _, _ := n.census.EligibleBytes()
-	need := n.need()
-	if n.req.MaxBytes > 0 {
-		need = min(need, n.req.MaxBytes)
-	}
-	if n.req.MaxKeys <= 0 {
-		return need
-	}
-	low, high := int64(0), min(need, eligible+1)
-	for range 48 {
-		middle := low + (high-low)/2
-		cuts, _ := n.census.Solve(middle)
-		if n.evictions(cuts) < n.req.MaxKeys {
-			low = middle + 1
-		} else {
-			high = middle
-		}
-	}
-	if cuts, _ := n.census.Solve(high); n.evictions(cuts) < n.req.MaxKeys {
-		return need
-	}
-	return high
-}
-
-func (n *nodeJob) evictions(cuts []ttlpolicy.Cut) int64 {
-	var keys int64
-	for i, cut := range cuts {
-		keys += n.census.Estimate(i, cut).Evict
-	}
-	return keys
 }

@@ -14,155 +14,13 @@ import (
 	"redis-janitor/ttlpolicy"
 )
 
-const (
-	// maxWalks bounds how often the waterline is raised.
-	maxWalks = 8
-	// modelSlack is the share by which bytes may be misjudged even when every key was counted. The first
-	// walk stays below the target by it, so that it ends where the waterline says and not in its middle.
-	modelSlack = 0.03
-	// measureEach is how many keys of a batch stand for one that is measured: sizes are known from the
-	// survey, this keeps what was freed honest.
-	measureEach = 16
-)
+// measureEach is how many keys of a batch stand for one that is measured: sizes are known from the
+// survey, this keeps what was freed honest.
+const measureEach = 16
 
 // remover carries out a batch: Node.Evict, or in a dry run Node.Rehearse, which asks by the same
 // conditions and deletes nothing. The two commands differ in nothing but this.
 type remover func(ctx context.Context, b keyspace.Batch) (keyspace.Removal, error)
-
-// evict walks the keyspace until the target is reached or nothing eligible is left. Each walk takes
-// what lies below the waterline; the next one has the waterline raised by what this one has learnt.
-func (n *nodeJob) evict(ctx context.Context) error {
-	if n.acts() && n.need() == 0 {
-		n.ledger.stop(TargetReached, nil)
-		return nil
-	}
-	cuts := n.firstCuts()
-	var earlier []ttlpolicy.Cut
-	var counted *ttlpolicy.Census
-	for walk := 1; ; walk++ {
-		n.cuts = cuts
-		n.report.Walks = walk
-		census, err := n.walk(ctx, cuts, earlier)
-		if err != nil {
-			return err
-		}
-		if n.ledger.stopped() != "" {
-			return n.ledger.err
-		}
-		if everything(cuts) {
-			n.ledger.stop(Exhausted, nil)
-			return nil
-		}
-		if counted == nil {
-			counted = census
-		}
-		earlier = cuts
-		if cuts, err = n.raise(ctx, counted, walk); err != nil || cuts == nil {
-			return err
-		}
-		n.ledger.nextWalk()
-	}
-}
-
-// firstCuts are cautious where a target is to be met: cuts of which it is near certain that they
-// don't free too much, so that the walk goes to its end and takes the oldest keys everywhere.
-func (n *nodeJob) firstCuts() []ttlpolicy.Cut {
-	if n.unlimited() {
-		return n.takeAll()
-	}
-	if low := n.census.SolveLow(n.aimBytes(), modelSlack); !nothing(low) {
-		return low
-	}
-	return n.cuts
-}
-
-func everything(cuts []ttlpolicy.Cut) bool {
-	for _, c := range cuts {
-		if !c.All {
-			return false
-		}
-	}
-	return true
-}
-
-func nothing(cuts []ttlpolicy.Cut) bool {
-	for _, c := range cuts {
-		if c.All || c.Persistent || !c.None {
-			return false
-		}
-	}
-	return true
-}
-
-// raise reads memory after a walk and finds the next cuts; none where the run is over. The census is
-// the first walk's, which has counted every key, so these are exact but for what a byte estimate may
-// miss, and that is corrected by what really was freed.
-func (n *nodeJob) raise(ctx context.Context, census *ttlpolicy.Census, walk int) ([]ttlpolicy.Cut, error) {
-	left, freed, drop, err := n.ledger.left(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if left <= 0 {
-		n.ledger.stop(TargetReached, nil)
-		return nil, nil
-	}
-	if left == math.MaxInt64 || walk >= maxWalks {
-		return n.takeAll(), nil
-	}
-	ratio := 1.0
-	if drop > 0 && freed > 0 {
-		ratio = min(max(freed/drop, 0.5), 2)
-	}
-	need := freed + float64(left)*ratio
-	// Where the estimate says that the last cuts were enough and memory that they weren't, the waterline
-	// goes up by small steps all the same: older keys and earlier families still go first.
-	for step := 1.0; ; step *= 1.01 {
-		aim := int64(min(need*step, math.MaxInt64/2))
-		if n.req.MaxBytes > 0 {
-			aim = min(aim, n.req.MaxBytes)
-		}
-		cuts, missing := census.Solve(aim)
-		if higher(cuts, n.cuts) {
-			return cuts, nil
-		}
-		if missing > 0 || n.req.MaxBytes > 0 && need*step > float64(n.req.MaxBytes) {
-			return n.takeAll(), nil
-		}
-	}
-}
-
-// higher is whether some waterline lies above its earlier one.
-func higher(cuts, earlier []ttlpolicy.Cut) bool {
-	for i, c := range cuts {
-		e := earlier[i]
-		switch {
-		case e.All:
-		case c.All, c.Persistent && !e.Persistent, !c.None && e.None, !c.None && !e.None && c.TTL > e.TTL:
-			return true
-		}
-	}
-	return false
-}
-
-// left is how many bytes are still to go by a fresh reading, with what the run has freed so far by
-// its own estimate and by the server's count.
-func (l *ledger) left(ctx context.Context) (left int64, freed, drop float64, err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.stopAt < 0 {
-		return math.MaxInt64, l.goneBytes, 0, nil
-	}
-	if err := l.read(ctx); err != nil {
-		return 0, 0, 0, err
-	}
-	return l.used - l.stopAt, l.goneBytes, float64(l.n.reading.Counted - l.used), nil
-}
-
-func (l *ledger) nextWalk() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.walk++
-}
 
 // walk goes through the keyspace once: one goroutine scans ahead, this one judges, the workers
 // evict, with bounded queues between them.
@@ -244,7 +102,8 @@ type walker struct {
 // openBatch collects one family's candidates until there are enough for a batch.
 type openBatch struct {
 	keys       []string
-	bytes      int
+	sizes      []float64 // what each should free; below zero: not measured
+	names      int       // bytes of the keys' names
 	persistent int
 }
 
@@ -252,8 +111,8 @@ type openBatch struct {
 type parcel struct {
 	family     int
 	keys       []string
-	each       float64
-	persistent bool // none of its keys had a TTL
+	sizes      []float64 // what each should free
+	persistent bool      // none of its keys had a TTL
 }
 
 // floors turns keep_newest into cuts, by a census that has counted every key.
@@ -357,9 +216,6 @@ func (w *walker) decide(ctx context.Context, k found, f keyspace.KeyFacts, elaps
 		w.ledger.keep(k.family, verdict.Reason)
 		return nil
 	}
-	if f.Bytes >= 0 {
-		w.ledger.weighed(k.family, w.weight(f))
-	}
 	// Rounded up, so that what passes here passes in the script too, where the TTL is read anew.
 	at := elapsed + time.Millisecond
 	switch {
@@ -372,7 +228,10 @@ func (w *walker) decide(ctx context.Context, k found, f keyspace.KeyFacts, elaps
 	case !w.acts() && w.earlier != nil && w.earlier[k.family].Takes(f.Facts, at):
 		return nil // an earlier walk of this dry run has it among what would have gone
 	}
-	return w.collect(ctx, k, f.Expiry == ttlpolicy.Persistent)
+	if f.Bytes >= 0 {
+		w.ledger.weighed(k.family, w.weight(f))
+	}
+	return w.collect(ctx, k, w.weight(f), f.Expiry == ttlpolicy.Persistent)
 }
 
 // pass sends a key on its way unjudged: its batch judges it.
@@ -381,11 +240,11 @@ func (w *walker) pass(ctx context.Context, k found) error {
 		w.ledger.keep(k.family, ttlpolicy.ReasonProtected)
 		return nil
 	}
-	return w.collect(ctx, k, false)
+	return w.collect(ctx, k, -1, false)
 }
 
 // collect puts a key into its family's open batch.
-func (w *walker) collect(ctx context.Context, k found, persistent bool) error {
+func (w *walker) collect(ctx context.Context, k found, size float64, persistent bool) error {
 	if !w.set.FixedPrefixHolds(k.family, k.key) {
 		// The matcher and the plain comparison disagree: whatever is wrong, the key stays.
 		w.ledger.keep(k.family, ttlpolicy.ReasonUnknown)
@@ -393,11 +252,12 @@ func (w *walker) collect(ctx context.Context, k found, persistent bool) error {
 	}
 	b := &w.open[k.family]
 	b.keys = append(b.keys, k.key)
-	b.bytes += len(k.key)
+	b.sizes = append(b.sizes, size)
+	b.names += len(k.key)
 	if persistent {
 		b.persistent++
 	}
-	if len(b.keys) >= w.batchSize(k.family) || b.bytes >= maxNameBytes {
+	if len(b.keys) >= w.batchSize(k.family) || b.names >= maxNameBytes {
 		return w.flush(ctx, k.family)
 	}
 	return nil
@@ -417,10 +277,14 @@ func (w *walker) batchSize(family int) int {
 func (w *walker) flush(ctx context.Context, family int) error {
 	b := w.open[family]
 	w.open[family] = openBatch{}
+	mean, _ := w.ledger.family(family)
+	for i, size := range b.sizes {
+		if size < 0 {
+			b.sizes[i] = max(mean, 1)
+		}
+	}
 	for len(b.keys) > 0 {
-		mean, _ := w.ledger.family(family)
-		each := max(mean, 1)
-		count, err := w.ledger.admit(ctx, family, len(b.keys))
+		count, err := w.ledger.admit(ctx, b.sizes)
 		if err != nil {
 			return err
 		}
@@ -433,12 +297,12 @@ func (w *walker) flush(ctx context.Context, family int) error {
 			return nil
 		}
 		select {
-		case w.queue <- parcel{family, b.keys[:count], each, b.persistent == len(b.keys)}:
+		case w.queue <- parcel{family, b.keys[:count], b.sizes[:count], b.persistent == len(b.keys)}:
 		case <-ctx.Done():
-			w.ledger.release(int64(count), each)
+			w.ledger.release(b.sizes[:count])
 			return nil
 		}
-		b.keys = b.keys[count:]
+		b.keys, b.sizes = b.keys[count:], b.sizes[count:]
 	}
 	return nil
 }
@@ -448,7 +312,7 @@ func (w *walker) flush(ctx context.Context, family int) error {
 func (w *walker) work(ctx context.Context) {
 	for p := range w.queue {
 		if ctx.Err() != nil {
-			w.ledger.release(int64(len(p.keys)), p.each)
+			w.ledger.release(p.sizes)
 			continue
 		}
 		w.carryOut(ctx, p)
@@ -459,7 +323,7 @@ func (w *walker) carryOut(ctx context.Context, p parcel) {
 	// A batch that ends early by its bytes leaves the rest for the next call.
 	for len(p.keys) > 0 {
 		if err := w.mayDelete(ctx, len(p.keys)); err != nil {
-			w.ledger.release(int64(len(p.keys)), p.each)
+			w.ledger.release(p.sizes)
 			w.ledger.stop(reasonOf(err), err)
 			return
 		}
@@ -474,30 +338,20 @@ func (w *walker) carryOut(ctx context.Context, p parcel) {
 			return err
 		})
 		if took == 0 { // stopped while it waited for its turn
-			w.ledger.release(int64(len(p.keys)), p.each)
+			w.ledger.release(p.sizes)
 			return
 		}
-		rest := p.keys[:0:0]
-		done := removal
-		done.Fates = nil
-		for i, fate := range removal.Fates {
-			if fate == keyspace.Deferred {
-				rest = append(rest, p.keys[i])
-				continue
-			}
-			done.Fates = append(done.Fates, fate)
-		}
-		w.ledger.settle(p.family, int64(len(p.keys)-len(rest)), p.each, done, p.persistent)
+		rest := w.ledger.settle(p, removal)
 		if err == nil {
 			err = removal.Refusal
 		}
 		if err != nil {
-			w.ledger.release(int64(len(rest)), p.each)
+			w.ledger.release(rest.sizes)
 			w.ledger.stop(reasonOf(err), err)
 			return
 		}
-		w.sizer.Took(len(p.keys)-len(rest), took)
-		p.keys = rest
+		w.sizer.Took(len(p.keys)-len(rest.keys), took)
+		p = rest
 	}
 }
 
@@ -542,7 +396,7 @@ func (w *walker) batch(p parcel) keyspace.Batch {
 		MaxTTL:      -1,
 		MinIdle:     w.rules[p.family].MinIdle,
 		MaxBytes:    w.pace.Bytes,
-		AssumeBytes: int64(p.each),
+		AssumeBytes: int64(sum(p.sizes) / float64(len(p.sizes))),
 		Cooldown:    w.cooldownMark(),
 		Mark:        keyspace.MarkFormat(w.env.Now(), w.env.Name),
 	}
