@@ -131,8 +131,13 @@ func (n *Node) Facts(ctx context.Context, keys []string, ask Ask) ([]KeyFacts, e
 			}
 		}
 		if sizes[i] != nil {
-			if bytes, err := sizes[i].Int64(); err == nil {
+			bytes, err := sizes[i].Int64()
+			switch kind := KindOf(fail("", "", err)); {
+			case err == nil:
 				facts[i].Bytes = float64(bytes)
+			case kind == NoPerm || kind == NoCommand:
+				// This refuses all keys. Without sizes no target can be aimed at: everything eligible would go.
+				return nil, fail("measure keys", n.addr, err)
 			}
 		}
 	}
