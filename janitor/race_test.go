@@ -92,6 +92,20 @@ func work(t *testing.T, c *redis.Client, n int, do func(ctx context.Context, ses
 	}
 }
 
+// allKeys is every key there is.
+func allKeys(t *testing.T, c *redis.Client) map[string]bool {
+	t.Helper()
+	names, err := c.Keys(t.Context(), "*").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := make(map[string]bool, len(names))
+	for _, name := range names {
+		keys[name] = true
+	}
+	return keys
+}
+
 func sessionKey(i int) string { return sessionPrefix + strconv.Itoa(i) }
 
 // refresh gives sessions a new life in the three ways in which applications do that.
@@ -155,7 +169,7 @@ func refresh(c *redis.Client) func(context.Context, []session, []int) error {
 // than the report says.
 func expectNoneLost(t *testing.T, c *redis.Client, r *janitor.Report, sessions []session) (secured, revived int64) {
 	t.Helper()
-	left := keysOf(t, c)
+	left := allKeys(t, c)
 	var gone, lost int64
 	for i, s := range sessions {
 		there := left[sessionKey(i)]
@@ -302,7 +316,7 @@ func TestWhatChangesBetweenDecisionAndDeletionIsCountedAsWhatItIs(t *testing.T) 
 			if got := fmt.Sprint(f.Evicted, mode.stayed(f), f.Vanished, f.Matched); got != want || len(stay) == 0 {
 				t.Errorf("evicted, kept, vanished and matched are %s, want %s: %+v", got, want, f)
 			}
-			left := keysOf(t, c)
+			left := allKeys(t, c)
 			for key := range left {
 				if strings.HasPrefix(key, sessionPrefix) && !stay[key] {
 					t.Errorf("%q is still there", key)
