@@ -234,14 +234,6 @@ func md5Of(i int) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// ballast makes the server large enough for its fixed part to count for little.
-func ballast(t *testing.T, c *redis.Client, megabytes int) {
-	t.Helper()
-	for i := range megabytes {
-		do(t, c, []any{"SET", "ballast:" + strconv.Itoa(i), strings.Repeat("x", 1<<20)})
-	}
-}
-
 func keyExists(t *testing.T, c *redis.Client, key string) bool {
 	t.Helper()
 	n, err := c.Exists(t.Context(), key).Result()
