@@ -20,6 +20,8 @@ const (
 	// which saves another walk and leaves no more than so many keys out of order.
 	raiseSlack = 0.05
 	raiseMost  = 0.004
+	// trust is the share of what is left for which the estimate's word stands against what was measured.
+	trust = 0.25
 )
 
 // evict walks the keyspace until the target is reached or nothing eligible is left. Each walk takes
@@ -32,10 +34,11 @@ func (n *nodeJob) evict(ctx context.Context) error {
 	cuts := n.firstCuts()
 	n.ledger.expect(n.census, cuts, nil)
 	var earlier []ttlpolicy.Cut
-	var counted *ttlpolicy.Census
-	for walk := 1; ; walk++ {
+	lines := waterlines{nodeJob: n}
+	for {
+		lines.walks++
 		n.cuts = cuts
-		n.report.Walks = walk
+		n.report.Walks = lines.walks
 		census, err := n.walk(ctx, cuts, earlier)
 		if err != nil {
 			return err
@@ -47,15 +50,15 @@ func (n *nodeJob) evict(ctx context.Context) error {
 			n.ledger.stop(Exhausted, nil)
 			return nil
 		}
-		if walk == 1 {
+		if lines.counted == nil {
 			// Later walks meet only what this one has left, and perhaps only one family's.
-			counted = census
+			lines.counted = census
 		}
 		earlier = cuts
-		if cuts, err = n.raise(ctx, counted, walk); err != nil || cuts == nil {
+		if cuts, err = lines.raise(ctx); err != nil || cuts == nil {
 			return err
 		}
-		n.ledger.nextWalk(counted, cuts, earlier)
+		n.ledger.nextWalk(lines.counted, cuts, earlier)
 	}
 }
 
@@ -79,48 +82,88 @@ func cautious(census *ttlpolicy.Census, need int64) []ttlpolicy.Cut {
 	return census.SolveLow(need, modelSlack)
 }
 
-// raise reads memory after a walk and finds the next cuts; none where the run is over. The first walk
-// has counted every key, so these are exact but for what an estimate of bytes may miss, and that is
-// corrected by what has really been freed.
-func (n *nodeJob) raise(ctx context.Context, counted *ttlpolicy.Census, walk int) ([]ttlpolicy.Cut, error) {
-	left, drop, err := n.ledger.left(ctx)
+// waterlines is where the cuts of a run have come to.
+type waterlines struct {
+	*nodeJob
+	counted *ttlpolicy.Census // what the first walk saw, which was every key
+	walks   int
+	// Up to the last walk but one: what the cuts take by the census' count, and what memory fell by.
+	taken, drop int64
+}
+
+// raise reads memory after a walk and finds the next cuts; none where the run is over. With every key
+// counted they are exact but for what an estimate of bytes may miss and for what others write
+// meanwhile, and both show in what has really been freed.
+func (w *waterlines) raise(ctx context.Context) ([]ttlpolicy.Cut, error) {
+	left, drop, err := w.ledger.left(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if left <= 0 {
-		n.ledger.stop(TargetReached, nil)
+		w.ledger.stop(TargetReached, nil)
 		return nil, nil
 	}
-	keys, bytes := toll(counted, n.cuts)
+	keys, taken := toll(w.counted, w.cuts)
 	more, slack := 0.0, 0.0
 	if left != math.MaxInt64 {
-		// What was taken by the census' count against what memory fell by. Others write meanwhile, so
-		// this is bounded.
-		ratio := 1.0
-		if drop > 0 && bytes > 0 {
-			ratio = min(max(float64(bytes)/float64(drop), 0.5), 2)
-		}
-		more = ratio * float64(left)
-		slack = min(raiseSlack*more, raiseMost*float64(n.reading.Counted))
+		more = w.more(float64(left), float64(taken), float64(drop))
+		slack = min(raiseSlack*more, raiseMost*float64(w.reading.Counted))
 	}
-	goneKeys, goneBytes := n.ledger.gone()
+	w.taken, w.drop = taken, drop
+	goneKeys, goneBytes := w.ledger.gone()
 	until := func(more float64) int64 {
 		need := int64(math.MaxInt64)
 		if left != math.MaxInt64 {
-			need = bytes + int64(more)
+			need = taken + int64(more)
 		}
-		return n.within(counted, need, bytes-goneBytes, keys-goneKeys)
+		return w.within(w.counted, need, taken-goneBytes, keys-goneKeys)
 	}
-	if walk < maxWalks {
-		cuts, _ := counted.Solve(until(more + slack))
-		if keys == 0 {
-			cuts = cautious(counted, until(more))
+	if w.walks < maxWalks {
+		cuts := cautious(w.counted, until(more))
+		if keys > 0 {
+			cuts = w.upTo(until(more), until(more+slack))
 		}
-		if higher(cuts, n.cuts) {
+		if higher(cuts, w.cuts) {
 			return cuts, nil
 		}
 	}
-	return oneFamilyOn(n.cuts), nil
+	return oneFamilyOn(w.cuts), nil
+}
+
+// more is what the next walk must take for memory to fall by what is left.
+func (w *waterlines) more(left, taken, drop float64) float64 {
+	if w.walks == 1 {
+		// The estimate is off by the share that the walk tells. Little taken says little of much that is left.
+		ratio := (taken + trust*left) / (max(drop, 0) + trust*left)
+		return left * min(max(ratio, 0.5), 2)
+	}
+	// The last walk took little and by a corrected estimate: what memory did not fall by, others have
+	// written, and will have again.
+	return left + max(0, taken-float64(w.taken)-(drop-float64(w.drop)))
+}
+
+// upTo finds the cuts that free need, or up to most if that is only a little more. Where their last
+// step is a heavy one, a huge value or many keys of one age, the older keys are given a walk before it:
+// it would reach the target in the middle of them.
+func (w *waterlines) upTo(need, most int64) []ttlpolicy.Cut {
+	lighter := func(cuts []ttlpolicy.Cut) ([]ttlpolicy.Cut, bool) {
+		before := w.counted.StepBack(cuts)
+		_, with := toll(w.counted, cuts)
+		_, without := toll(w.counted, before)
+		return before, float64(with-without) > raiseMost*float64(w.reading.Counted)
+	}
+	cuts, _ := w.counted.Solve(need)
+	if before, heavy := lighter(cuts); heavy {
+		if higher(before, w.cuts) {
+			return before
+		}
+		return cuts
+	}
+	cuts, _ = w.counted.Solve(most)
+	if before, heavy := lighter(cuts); heavy {
+		return before
+	}
+	return cuts
 }
 
 // oneFamilyOn takes all of the first family that has not gone whole yet.

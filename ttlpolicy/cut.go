@@ -33,3 +33,11 @@ func (c Cut) Takes(f Facts, elapsed time.Duration) bool {
 	}
 	return false
 }
+
+// reaches is whether a cut takes what another ends with.
+func (c Cut) reaches(step Cut) bool {
+	if step.None {
+		return c.Persistent
+	}
+	return !c.None && (c.All || step.TTL <= c.TTL)
+}

@@ -1,5 +1,7 @@
 package ttlpolicy
 
+import "slices"
+
 // Solve finds the cuts, one a family, that free need bytes: families in order,
 // within one keys without TTL first and then by least remaining TTL. The last
 // band is taken whole, so that they free at least need and at most a band more.
@@ -69,6 +71,26 @@ func (c *Census) SolveLow(need int64, slack float64) []Cut {
 		before.add(c.price(f, taken))
 	}
 	return chosen
+}
+
+// StepBack is cuts without the last of their steps: the one band, or all keys without TTL, that would
+// go last.
+func (c *Census) StepBack(cuts []Cut) []Cut {
+	shorter := slices.Clone(cuts)
+	for i, cut := range slices.Backward(cuts) {
+		last, before := TakeNone(), TakeNone()
+		for step := range c.families[i].steps(c.scale()) {
+			if !cut.reaches(step) {
+				break
+			}
+			last, before = step, last
+		}
+		if last != TakeNone() {
+			shorter[i] = before
+			break
+		}
+	}
+	return shorter
 }
 
 func (c *Census) takeNone() []Cut {

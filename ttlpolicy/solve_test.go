@@ -306,6 +306,33 @@ func TestAnEqualAgeIsTakenWholeOrLeftWhole(t *testing.T) {
 	}
 }
 
+func TestAStepBackIsTheCutOfTheNextSmallerNeed(t *testing.T) {
+	r := rand.New(rand.NewPCG(10, 10))
+	for range 300 {
+		n := randomNode(r, true)
+		c := n.walk()
+		stock, _, _ := c.EligibleBytes()
+		for range 5 {
+			cuts, missing := c.Solve(r.Int64N(stock + 1))
+			if missing > 0 {
+				continue // by the rounding of the stock
+			}
+			_, with := n.evict(c, cuts)
+			before := c.StepBack(cuts)
+			notDeeper(t, "a step back", before, cuts)
+			if _, without := n.evict(c, before); without > 0 {
+				// Nothing lies between the two.
+				if between, _ := c.Solve(int64(without) + 1); with > without && !reflect.DeepEqual(between, cuts) {
+					t.Fatalf("%+v, a step back %+v, and between them %+v", cuts, before, between)
+				}
+			}
+			if again := c.StepBack(before); with > 0 && reflect.DeepEqual(again, cuts) {
+				t.Fatalf("%+v does not get shorter", cuts)
+			}
+		}
+	}
+}
+
 func TestAOneKeyKeyspaceIsTakenOrLeft(t *testing.T) {
 	for name, facts := range map[string]Facts{"with TTL": expiring(hour / 2), "without": {Expiry: Persistent}} {
 		c := exactCensus(evictAny("ml", hour))
