@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -70,18 +71,38 @@ func TestTheStoryIsToldToItsEnd(t *testing.T) {
 		if r.Command != w.command || r.Level != w.level || r.Outcome != w.outcome || r.Reason != w.reason {
 			t.Errorf("report %d: %s at %s: %s (%s), want %+v", i, r.Command, r.Level, r.Outcome, r.Reason, w)
 		}
+		if r.Nodes[0].Sampled || r.Nodes[0].Keys > 2000 {
+			t.Errorf("report %d is of %d keys: too many for all of them to be counted", i, r.Nodes[0].Keys)
+		}
 		if !strings.Contains(r.Nodes[0].Server, "embedded") {
 			t.Errorf("report %d calls the server %q", i, r.Nodes[0].Server)
 		}
 	}
-	if first := a.reports[1].Users; first.Busy || first.Active != 14 {
-		t.Errorf("at first %d people are active", first.Active)
+	for i, active := range []int64{1: 14, 2: 14, 3: people, 4: people, 5: people} {
+		if users := a.reports[i].Users; users.Active != active || users.Busy != (active > users.Over) {
+			t.Errorf("report %d tells of %d active users (busy: %t), want %d", i, users.Active, users.Busy, active)
+		}
 	}
-	if busy := a.reports[3].Users; busy.Active != people {
-		t.Errorf("%d people are active in the third act, want %d", busy.Active, people)
+	for _, i := range []int{2, 5} {
+		families := a.reports[i].Nodes[0].Families
+		for later := 1; later < len(families); later++ {
+			if before := families[later-1]; families[later].Evicted > 0 && before.Kept.AboveWaterline > 0 {
+				t.Errorf("report %d: %s goes while %d keys of %s that may go stay", i, families[later].Name, before.Kept.AboveWaterline, before.Name)
+			}
+		}
+	}
+	if began := a.reports[0].StartedAt; a.reports[3].StartedAt.Sub(began) != 3*time.Minute {
+		t.Errorf("the janitor's clock did not move with the story's: %s, %s", began, a.reports[3].StartedAt)
+	}
+	youngest := regexp.MustCompile(`youngest that went was (\S+) old`).FindStringSubmatch(a.words.String())
+	if len(youngest) != 2 {
+		t.Fatalf("the story does not say which sessions went:\n%s", &a.words)
+	}
+	if age, err := time.ParseDuration(youngest[1]); err != nil || age < 20*time.Minute || age > 30*time.Minute {
+		t.Errorf("a session of age %s went: %v", youngest[1], err)
 	}
 	for _, part := range []string{"embedded Redis (miniredis)", "No other Redis is touched", "redis://127.0.0.1:", "skipped (cooldown)",
-		"84 keys of Celery's queue", "no FLUSHDB"} {
+		"54 keys of Celery's queue", "no FLUSHDB"} {
 		if !strings.Contains(a.words.String(), part) {
 			t.Errorf("the story does not say %q:\n%s", part, &a.words)
 		}

@@ -46,16 +46,17 @@ const (
 	sessionLifetime = 30 * time.Minute
 )
 
-// everyday is the keyspace on a quiet day.
+// everyday is the keyspace on a quiet day. Values are on the large side, so that the keys are few
+// enough to be counted everywhere in the story where a sample would be drawn of more.
 func (k *keys) everyday() error {
-	for range 220 {
-		k.result("ml_results:", 900, 2300, k.upTo(resultLifetime))
-		k.result("ml_results:1:ml_classification:", 400, 1000, k.upTo(resultLifetime))
+	for range 160 {
+		k.result("ml_results:", 1200, 3200, k.upTo(resultLifetime))
+		k.result("ml_results:1:ml_classification:", 600, 1400, k.upTo(resultLifetime))
 	}
 	for range 12 {
-		k.result("ml_results:", 1200, 2400, 0) // written by SET where SETEX was meant
+		k.result("ml_results:", 1200, 3200, 0) // written by SET where SETEX was meant
 	}
-	for range 620 {
+	for range 470 {
 		k.page(k.upTo(pageLifetime))
 	}
 	for range 8 {
@@ -64,16 +65,16 @@ func (k *keys) everyday() error {
 	for range 14 {
 		k.session(sessionLifetime - k.upTo(4*time.Minute)) // active: younger than five minutes
 	}
-	for range 380 {
+	for range 290 {
 		k.session(k.upTo(24 * time.Minute))
 	}
 	for range 6 {
 		k.session(sessionLifetime + k.upTo(sessionLifetime)) // "remember me"
 	}
-	for i := range 240 {
+	for i := range 120 {
 		k.profile(i)
 	}
-	for range 90 {
+	for range 60 {
 		k.breakdown()
 	}
 	return errors.Join(k.celery(), k.rateLimits())
@@ -87,7 +88,7 @@ func (k *keys) celery() error {
 		_, err := mini.RPush("celery", fmt.Sprintf(`{"id":"%s","task":"chat.tasks.classify","body":"%s"}`, k.hex(), k.text(500, 900)))
 		errs = append(errs, err)
 	}
-	for range 80 {
+	for range 50 {
 		k.set(queue, "celery-task-meta-"+k.hex(), fmt.Sprintf(`{"status":"SUCCESS","result":"%s"}`, k.text(250, 500)), 24*time.Hour)
 	}
 	_, err := mini.SetAdd("_kombu.binding.celery", "celery\x06\x16\x06\x16celery", "celery\x06\x16\x06\x16celery.pidbox")
@@ -107,7 +108,7 @@ func (k *keys) celery() error {
 func (k *keys) rateLimits() error {
 	mini := k.server.Miniredis()
 	var errs []error
-	for user := range 40 {
+	for user := range 20 {
 		key := fmt.Sprintf("ratelimit:user:%d", user)
 		for i := range 5 {
 			at := k.server.Now().Add(-time.Duration(i) * time.Second).UnixMilli()
@@ -140,19 +141,19 @@ func (k *keys) result(prefix string, low, high int, ttl time.Duration) {
 
 // freshResult has just been written.
 func (k *keys) freshResult() {
-	k.result("ml_results:", 900, 2300, resultLifetime-k.upTo(2*time.Minute))
+	k.result("ml_results:", 1200, 3200, resultLifetime-k.upTo(2*time.Minute))
 }
 
 func (k *keys) page(ttl time.Duration) {
-	k.set(pages, "combot_cache:1:view:"+k.hex(), "<section>"+k.text(1200, 4200)+"</section>", ttl)
+	k.set(pages, "combot_cache:1:view:"+k.hex(), "<section>"+k.text(1600, 5600)+"</section>", ttl)
 }
 
 func (k *keys) session(ttl time.Duration) {
-	k.set(sessions, "combot_cache:1:django.contrib.sessions.cache"+k.hex(), `{"_auth_user_id":"`+k.text(800, 1600)+`"}`, ttl)
+	k.set(sessions, "combot_cache:1:django.contrib.sessions.cache"+k.hex(), `{"_auth_user_id":"`+k.text(1100, 2100)+`"}`, ttl)
 }
 
 func (k *keys) breakdown() {
-	k.set(breakdowns, "product_breakdown:"+k.hex()[:12], `{"parts":"`+k.text(6000, 14000)+`"}`, 0)
+	k.set(breakdowns, "product_breakdown:"+k.hex()[:12], `{"parts":"`+k.text(10000, 24000)+`"}`, 0)
 }
 
 func (k *keys) profile(user int) {

@@ -29,6 +29,7 @@ func NewServer(now time.Time) (*Server, error) {
 	if err := s.mini.Start(); err != nil {
 		return nil, fmt.Errorf("start the embedded Redis on a free loopback port: %w", err)
 	}
+	s.mini.Seed(1) // RANDOMKEY, too, draws alike in every run
 	s.mini.SetTime(now)
 	s.mini.ClockTTL(true)
 	s.mini.Server().SetPreHook(s.answer)
