@@ -91,7 +91,7 @@ func (n *Node) Evict(ctx context.Context, b Batch) (Removal, error) {
 		lifetime = b.Lifetime.Milliseconds()
 	}
 	answer, err := n.run(ctx, "evict", n.data, evictScript, keys,
-		len(b.Keys), n.db, b.Persistent, maxTTL, seconds(b.MinIdle), b.MeasureEach, b.MaxBytes, b.AssumeBytes,
+		len(b.Keys), n.db, b.Persistent, maxTTL, idleSeconds(b.MinIdle), b.MeasureEach, b.MaxBytes, b.AssumeBytes,
 		b.LeaseToken, cooldown, b.Mark, lifetime)
 	if err != nil {
 		fate := Deferred
@@ -147,9 +147,19 @@ func (b Batch) fate(f ttlpolicy.Facts) Fate {
 	return fate
 }
 
-// seconds rounds up: OBJECT IDLETIME tells whole seconds, and a key must be idle for the whole time.
-func seconds(d time.Duration) int64 {
-	return int64((d + time.Second - 1) / time.Second)
+// idleSeconds is what OBJECT IDLETIME must tell of a key that was idle for d; 0 for no d. It is the
+// difference of two clocks of whole seconds (object.c, estimateObjectIdleTime), so of a key that was
+// used a moment ago it may say 1.
+func idleSeconds(d time.Duration) int64 {
+	if d <= 0 {
+		return 0
+	}
+	return int64((d+time.Second-1)/time.Second) + 1
+}
+
+// leastIdle is the time for which a key has been idle at least.
+func leastIdle(seconds int64) time.Duration {
+	return time.Duration(max(seconds-1, 0)) * time.Second
 }
 
 func repeat(f Fate, n int) []Fate {

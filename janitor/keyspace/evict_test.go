@@ -174,9 +174,29 @@ func TestOnlyKeysIdleForLongEnoughGo(t *testing.T) {
 	}
 }
 
-func TestAnIdleTimeIsRoundedUpToWholeSeconds(t *testing.T) {
-	for d, want := range map[time.Duration]int64{0: 0, 1: 1, time.Second: 1, time.Second + 1: 2, time.Minute: 60} {
-		if got := seconds(d); got != want {
+func TestAKeyUsedLessThanASecondAgoIsNotIdleForOne(t *testing.T) {
+	s := redistest.Start(t)
+	n, c := evicting(t, s), s.Client()
+	batch := Batch{Keys: []string{"key"}, MaxTTL: time.Hour, MinIdle: time.Second}
+	do(t, c, cmd("set", "key", "v", "px", 600_000))
+	// The clock that idle times are told by shows whole seconds: wait for it to move on.
+	for used := time.Now(); c.ObjectIdleTime(t.Context(), "key").Val() == 0; {
+		if time.Since(used) > 900*time.Millisecond {
+			do(t, c, cmd("touch", "key"))
+			used = time.Now()
+		}
+	}
+	if got := fates(evict(t, n, batch)); got != "r" {
+		t.Errorf("a key that was used within the last second met the fate %s, want r", got)
+	}
+	if facts, err := n.Facts(t.Context(), batch.Keys, Ask{Idle: func(int) bool { return true }}); err != nil || facts[0].Idle != 0 || !facts[0].IdleKnown {
+		t.Errorf("it is said to be idle for %s (%v)", facts[0].Idle, err)
+	}
+}
+
+func TestAnIdleTimeIsAskedForWithASecondToSpare(t *testing.T) {
+	for d, want := range map[time.Duration]int64{0: 0, 1: 2, time.Second: 2, time.Second + 1: 3, time.Minute: 61} {
+		if got := idleSeconds(d); got != want {
 			t.Errorf("%s is %d seconds, want %d", d, got, want)
 		}
 	}

@@ -42,8 +42,9 @@ func (e *HeldError) Error() string {
 
 // Lease is the right to evict.
 type Lease struct {
-	node  *keyspace.Node
-	token string
+	node        *keyspace.Node
+	token       string
+	name, since string // as others will read them
 	// lock is this host's lock, held instead of the key where that could not be written.
 	lock *flock.Flock
 	// Unwritten is why the key could not be written; nil where the lease is a key.
@@ -71,7 +72,7 @@ func Take(ctx context.Context, node *keyspace.Node, o Options) (*Lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lease{node: node, token: token, done: make(chan struct{})}
+	l := &Lease{node: node, token: token, name: o.Name, since: o.Since.UTC().Format(time.RFC3339), done: make(chan struct{})}
 	deadline := time.Now().Add(o.Wait)
 	for {
 		held, err := l.try(ctx, o)
@@ -93,7 +94,7 @@ func Take(ctx context.Context, node *keyspace.Node, o Options) (*Lease, error) {
 	// The renewals go on while a stopped run finishes its batch, so they end with Release only.
 	renewing, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	l.cancel = cancel
-	go l.renew(renewing, o)
+	go l.renew(renewing)
 	return l, nil
 }
 
@@ -107,7 +108,7 @@ func newToken() (string, error) {
 
 func (l *Lease) try(ctx context.Context, o Options) (*HeldError, error) {
 	asked := time.Now()
-	holder, ours, err := l.node.TakeLease(ctx, l.token, o.Name, o.Since.UTC().Format(time.RFC3339), lasts, false)
+	holder, ours, err := l.node.TakeLease(ctx, l.token, l.name, l.since, lasts, false)
 	if err != nil {
 		switch keyspace.KindOf(err) {
 		case keyspace.OOM, keyspace.NoPerm, keyspace.WrongType, keyspace.Other:
@@ -121,6 +122,8 @@ func (l *Lease) try(ctx context.Context, o Options) (*HeldError, error) {
 		return &HeldError{By: holder.Name, Since: holder.Since}, nil
 	}
 	l.until = asked.Add(lasts)
+	// An earlier try may have had to do with this host's lock.
+	l.lock, l.Unwritten = nil, nil
 	return nil, nil
 }
 
@@ -143,7 +146,7 @@ func (l *Lease) tryHost(o Options) (*HeldError, error) {
 	return nil, nil
 }
 
-func (l *Lease) renew(ctx context.Context, o Options) {
+func (l *Lease) renew(ctx context.Context) {
 	defer close(l.done)
 	if l.lock != nil {
 		return
@@ -156,18 +159,49 @@ func (l *Lease) renew(ctx context.Context, o Options) {
 			return
 		case <-tick.C:
 		}
-		asked := time.Now()
-		_, ours, err := l.node.TakeLease(ctx, l.token, o.Name, o.Since.UTC().Format(time.RFC3339), lasts, true)
-		l.mu.Lock()
-		switch {
-		case err == nil && ours:
-			l.until = asked.Add(lasts)
-		case err == nil:
-			l.lost = keyspace.ErrFenced
-		}
 		// An error alone loses nothing yet: the lease stands until it runs out, and Held sees to that.
-		l.mu.Unlock()
+		_ = l.keep(ctx)
 	}
+}
+
+// keep renews the lease. One that is missing before its time is taken again: nobody can have let it
+// run out, so the server itself has lost it, by evicting it for its short TTL or by a restart.
+func (l *Lease) keep(ctx context.Context) error {
+	asked := time.Now()
+	_, ours, err := l.node.TakeLease(ctx, l.token, l.name, l.since, lasts, l.Held() != nil)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !ours {
+		l.lost = keyspace.ErrFenced
+	}
+	if l.lost == nil {
+		l.until = asked.Add(lasts)
+	}
+	return l.lost
+}
+
+// Reclaim is for a janitor that the server has fenced off: nil where the lease is ours again, because
+// it was only missing; ErrFenced where it has run out or another janitor has it.
+func (l *Lease) Reclaim(ctx context.Context) error {
+	if err := l.Held(); err != nil || l.lock != nil {
+		return err
+	}
+	return l.keep(ctx)
+}
+
+// Retake takes the lease for a run that begins again on a server that was restarted: with what is
+// there now, and whether or not the old one is.
+func (l *Lease) Retake(ctx context.Context) error {
+	if l.lock != nil {
+		return nil
+	}
+	l.mu.Lock()
+	l.lost, l.until = nil, time.Now().Add(lasts)
+	l.mu.Unlock()
+	return l.keep(ctx)
 }
 
 // Token is what the eviction script checks; "" where there is only this host's lock.

@@ -3,6 +3,10 @@
 local held = redis.call('HGETALL', KEYS[1])
 local fields = {}
 for i = 1, #held, 2 do fields[held[i]] = held[i + 1] end
+if #held > 0 and (not fields.token or redis.call('PTTL', KEYS[1]) < 0) then
+  -- A lease has a token and runs out. Whatever this is, it is not ours to change, or to wait for.
+  return redis.error_reply('WRONGTYPE ' .. KEYS[1] .. ' is in use for something else')
+end
 if fields.token and fields.token ~= ARGV[1] then
   return {'held', fields.holder or '', fields.since or '', redis.call('PTTL', KEYS[1])}
 end
