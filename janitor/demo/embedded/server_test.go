@@ -2,6 +2,7 @@ package embedded_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -108,7 +109,7 @@ func TestMemoryUsageIsTheSameForClientsAndScripts(t *testing.T) {
 	if left := used(t, client) - told; left <= 0 || left > 64 {
 		t.Errorf("used_memory is %d bytes more than MEMORY USAGE, want a bucket", left)
 	}
-	if err := client.MemoryUsage(ctx, "no such key").Err(); err != redis.Nil {
+	if err := client.MemoryUsage(ctx, "no such key").Err(); !errors.Is(err, redis.Nil) {
 		t.Errorf("MEMORY USAGE of a missing key: %v, want nil", err)
 	}
 }
