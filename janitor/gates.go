@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"time"
 
@@ -110,21 +109,12 @@ func (n *nodeJob) probeWarnings() {
 		n.warn(n, "", "level_unreachable", "maxmemory of %s is %s, below the threshold of %s, which therefore can never be reached; set memory.limit to maxmemory, or to the memory this Redis really has",
 			n.node.Addr(), ttlpolicy.FormatSize(n.reading.MaxMemory), strings.Join(names, ", "))
 	}
-	if (n.reading.Source == probe.Host || n.reading.Source == probe.Cgroup) && !local(n.node.Addr()) {
+	if n.reading.Elsewhere(n.node.Addr()) {
 		n.warn(n, "", "memory_of_this_machine", "memory source %s tells of the machine this janitor runs on, which need not be %s's", n.reading.Source, n.node.Addr())
 	}
 	if fork := n.info.Forking(); fork != "" && n.level != ttlpolicy.OK {
 		n.warn(n, "", "fork_running", "%s has a %s running: every page that a deletion touches is copied until it ends, so memory may rise first", n.node.Addr(), fork)
 	}
-}
-
-func local(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return true // a socket's path
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // target is where the node's eviction stops, in bytes of the source; -1 for none.

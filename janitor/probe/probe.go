@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 
 	"redis-janitor/janitor/keyspace"
 	"redis-janitor/ttlpolicy"
@@ -98,6 +99,20 @@ func Read(ctx context.Context, info keyspace.Info, source string, limit Limit, m
 		}
 	}
 	return r, nil
+}
+
+// Elsewhere tells whether a reading is of the machine it was taken on while the server at addr, HOST:PORT
+// or the path of a socket, need not run there.
+func (r Reading) Elsewhere(addr string) bool {
+	if r.Source != Host && r.Source != Cgroup {
+		return false
+	}
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false // a socket's path
+	}
+	ip := net.ParseIP(host)
+	return host != "localhost" && (ip == nil || !ip.IsLoopback())
 }
 
 // Unreachable lists the levels that memory can never come to, because the server's own maxmemory
