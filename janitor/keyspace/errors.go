@@ -2,8 +2,6 @@ package keyspace
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -48,7 +46,7 @@ type Error struct {
 	Addr string // the server, without any password
 	Kind Kind
 	Hint string // what to do next; may be empty
-	Sent bool   // the command may have reached the server: what it did is not known
+	Sent bool   // a script may have been run: what it did is not known
 	Err  error
 }
 
@@ -67,7 +65,7 @@ func KindOf(err error) Kind {
 	return Other
 }
 
-// hints say what to do next, for each kind of refusal.
+// hint says what to do next about a kind of refusal.
 func hint(kind Kind) string {
 	switch kind {
 	case OOM:
@@ -93,7 +91,7 @@ func hint(kind Kind) string {
 	case NotRedis:
 		return "something else than Redis answers there: check host and port"
 	case TLS:
-		return "use rediss:// for a TLS port and redis:// for a plain one, and --cacert for a private CA"
+		return "use rediss:// for a TLS port and redis:// for a plain one, --cacert for a private CA, and --cert with --key where the server asks for a client's certificate"
 	case MaxClients:
 		return "all of the server's connections are taken (maxclients): free some, or raise it"
 	case BadDB:
@@ -109,57 +107,71 @@ func hint(kind Kind) string {
 }
 
 // fail wraps err with what was being done and what it means. A nil err stays nil.
-func fail(op, addr string, err error) error {
+func fail(ctx context.Context, op, addr string, err error) error {
 	if err == nil {
 		return nil
 	}
 	var already *Error
 	if errors.As(err, &already) {
-		return err
+		return already
 	}
 	kind, sent := classify(err)
+	if kind == Unreachable && !sent && ctx.Err() != nil {
+		kind = Stopped
+	}
 	return &Error{Op: op, Addr: addr, Kind: kind, Hint: hint(kind), Sent: sent, Err: err}
 }
 
-// classify tells a failure's kind, and whether the command may have been carried out all the same.
+// parting is a connection that the server closed after it had said why.
+type parting struct {
+	said string
+	err  error
+}
+
+func (e *parting) Error() string { return e.said }
+func (e *parting) Unwrap() error { return e.err }
+
+// handshake is a TLS handshake that failed.
+type handshake struct{ err error }
+
+func (e *handshake) Error() string { return "TLS handshake: " + e.err.Error() }
+func (e *handshake) Unwrap() error { return e.err }
+
+// classify tells a failure's kind, and whether a script may have been run all the same.
 func classify(err error) (kind Kind, sent bool) {
 	var answer redis.Error
 	var forbidden *Forbidden
+	var farewell *parting
+	var secured *handshake
+	var operation *net.OpError
 	var network net.Error
-	var record tls.RecordHeaderError
-	var unknownCA x509.UnknownAuthorityError
-	var wrongHost x509.HostnameError
-	var invalidCert x509.CertificateInvalidError
-	var verification *tls.CertificateVerificationError
-	var alert tls.AlertError
-	var dial *net.OpError
+	var nothing unsent
+	sent = !errors.As(err, &nothing)
 	switch {
-	case errors.As(err, &answer) && !errors.Is(err, redis.ErrClosed):
-		return classifyAnswer(answer.Error()), false
 	case errors.As(err, &forbidden):
 		return Other, false
-	case errors.As(err, &record), errors.As(err, &unknownCA), errors.As(err, &wrongHost),
-		errors.As(err, &invalidCert), errors.As(err, &verification), errors.As(err, &alert):
-		return TLS, false
-	case errors.As(err, &dial) && dial.Op == "dial":
-		if errors.Is(err, context.Canceled) {
-			return Stopped, false
-		}
-		return Unreachable, false
-	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrClosed):
-		return Unreachable, false
+	case errors.As(err, &farewell):
+		return classifyAnswer(farewell.said), sent
+	case errors.As(err, &answer):
+		return classifyAnswer(answer.Error()), false
 	case errors.Is(err, context.Canceled):
-		return Stopped, true
-	case errors.As(err, &network), errors.Is(err, context.DeadlineExceeded),
-		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
-		return Unreachable, true
+		// The client looks at the context before it sends, and not again until the answer is there.
+		return Stopped, false
+	case errors.As(err, &secured):
+		return TLS, false
+	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted), errors.Is(err, redis.ErrClosed),
+		errors.Is(err, context.DeadlineExceeded):
+		return Unreachable, false
+	case errors.As(err, &operation) && (operation.Op == "remote error" || operation.Op == "local error"):
+		return TLS, sent // crypto/tls: an alert, which may come after the handshake
+	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+		return Unreachable, sent
 	}
 	// What is left are answers that the client could not read as RESP.
-	text := err.Error()
-	if strings.Contains(text, "can't parse") || strings.Contains(text, "invalid reply") || strings.Contains(text, "redis: invalid") {
-		return NotRedis, true
+	if strings.HasPrefix(err.Error(), "redis: ") {
+		return NotRedis, sent
 	}
-	return Other, true
+	return Other, sent
 }
 
 // codes are the words with which Redis begins an error reply (server.c, createSharedObjects;

@@ -2,6 +2,7 @@ package keyspace
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha1" //nolint:gosec // Redis names scripts by their SHA-1.
 	"encoding/hex"
 	"errors"
@@ -10,6 +11,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // Mode says what a connection may send.
@@ -29,12 +33,11 @@ type Forbidden struct {
 }
 
 func (e *Forbidden) Error() string {
-	return fmt.Sprintf("%s is not on this connection's allow-list and was not sent", e.Command)
+	return fmt.Sprintf("%q is not on this connection's allow-list and was not sent", e.Command)
 }
 
 // allowList is what one connection may send, by command and, where a command has kinds, by
-// "COMMAND SUBCOMMAND". It is checked on the bytes that go to the socket, so that no client, hook,
-// pipeline, retry or handshake can go past it.
+// "COMMAND SUBCOMMAND".
 type allowList struct {
 	commands map[string]bool
 	digests  map[string]bool
@@ -46,7 +49,6 @@ func newAllowList(mode Mode) *allowList {
 		"HELLO", "AUTH", "SELECT", "PING", "CLIENT SETNAME",
 		"INFO", "DBSIZE", "SCAN", "PTTL", "RANDOMKEY", "TYPE", "MEMORY USAGE", "OBJECT IDLETIME",
 		"GET", "SCARD", "ZCARD", "HLEN", "LLEN", "PFCOUNT", "HGETALL",
-		"CLUSTER SLOTS", "CLUSTER MYID", "SENTINEL GET-MASTER-ADDR-BY-NAME",
 	} {
 		list.commands[name] = true
 	}
@@ -58,51 +60,109 @@ func newAllowList(mode Mode) *allowList {
 	return list
 }
 
-// permit returns a *Forbidden unless the command may be sent.
-func (l *allowList) permit(args [][]byte) error {
+// permit returns a *Forbidden unless the command may be sent. Three arguments tell every command
+// apart; count is how many it has.
+func permit[T string | []byte](l *allowList, args []T, count int) error {
 	name := strings.ToUpper(string(args[0]))
-	switch name {
-	case "EVALSHA":
-		if len(args) > 1 && l.digests[string(args[1])] {
+	switch {
+	case name == "EVALSHA" && count > 1 && l.digests[string(args[1])]:
+		return nil
+	case name == "SCRIPT" && count == 3 && strings.EqualFold(string(args[1]), "LOAD"):
+		sum := sha1.Sum([]byte(args[2])) //nolint:gosec // compared with the name that Redis gives it.
+		if l.digests[hex.EncodeToString(sum[:])] {
 			return nil
 		}
-	case "SCRIPT":
-		if len(args) == 3 && strings.EqualFold(string(args[1]), "LOAD") {
-			sum := sha1.Sum(args[2]) //nolint:gosec // compared with the name that Redis gives it.
-			if l.digests[hex.EncodeToString(sum[:])] {
-				return nil
-			}
-		}
-		name = "SCRIPT"
-	default:
-		if l.commands[name] {
-			return nil
-		}
-		if len(args) > 1 {
-			name += " " + strings.ToUpper(string(args[1]))
-			if l.commands[name] {
-				return nil
-			}
-			name = strings.ToUpper(string(args[0]))
-		}
+	case l.commands[name]:
+		return nil
+	case count > 1 && len(args[1]) < 20 && l.commands[name+" "+strings.ToUpper(string(args[1]))]:
+		return nil
 	}
-	return &Forbidden{Command: name}
+	return &Forbidden{Command: name[:min(len(name), 40)]}
 }
 
-// guardedConn lets whole, permitted commands through to the server and nothing else.
+// guardHook refuses commands before a connection is taken for them, a pipeline as a whole: the
+// client sends a long one piece by piece, so that its first commands would be on their way when
+// guardedConn sees the last. The check that counts is guardedConn's.
+type guardHook struct{ allow *allowList }
+
+func (h guardHook) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h guardHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if err := h.permit(cmd); err != nil {
+			cmd.SetErr(err)
+			return err
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (h guardHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		for _, cmd := range cmds {
+			if err := h.permit(cmd); err != nil {
+				for _, cmd := range cmds {
+					cmd.SetErr(err)
+				}
+				return err
+			}
+		}
+		return next(ctx, cmds)
+	}
+}
+
+func (h guardHook) permit(cmd redis.Cmder) error {
+	var first [3]string
+	args := cmd.Args()
+	for i := range min(len(args), len(first)) {
+		switch word := args[i].(type) {
+		case string:
+			first[i] = word
+		case []byte:
+			first[i] = string(word)
+		}
+	}
+	return permit(h.allow, first[:], len(args))
+}
+
+// guardedConn lets whole, permitted commands through to the server and nothing else. It sees the
+// bytes that go to the socket, so that no client, hook, pipeline, retry or handshake gets past it.
 type guardedConn struct {
 	net.Conn
 	allow *allowList
 
-	mu     sync.Mutex
-	tail   []byte // the beginning of a command whose end has not been written yet
-	args   [][]byte
-	broken error
+	mu       sync.Mutex
+	tail     []byte // the beginning of a command whose end has not been written yet
+	args     [][]byte
+	count    int
+	script   bool   // a script was written, and its answer has not been seen
+	answered bool   // something was read since the last writing
+	said     string // the last thing that was read, where it was an error
+	broken   error
 }
 
 func guard(conn net.Conn, allow *allowList) net.Conn {
-	return &guardedConn{Conn: conn, allow: allow}
+	guarded := &guardedConn{Conn: conn, allow: allow}
+	if raw, ok := conn.(syscall.Conn); ok {
+		return peekableConn{guarded, raw}
+	}
+	return guarded
 }
+
+// peekableConn lets the pool see, before it takes a connection again, whether the server has closed
+// it in the meantime. TLS has nothing to be seen.
+type peekableConn struct {
+	*guardedConn
+	syscall.Conn
+}
+
+// unsent is an error of a connection on which no script was under way, so nothing can have been
+// deleted unseen. It has no Unwrap because the client takes one layer off the handshake's errors.
+type unsent struct{ err error }
+
+func (e unsent) Error() string        { return e.err.Error() }
+func (e unsent) Is(target error) bool { return errors.Is(e.err, target) }
+func (e unsent) As(target any) bool   { return errors.As(e.err, target) }
 
 func (c *guardedConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
@@ -115,45 +175,80 @@ func (c *guardedConn) Write(p []byte) (int, error) {
 		c.tail = append(c.tail, p...)
 		data = c.tail
 	}
-	whole, err := c.check(data)
+	if c.answered {
+		c.script, c.answered = false, false
+	}
+	whole, script, err := c.check(data)
 	if err != nil {
 		// What follows a refused command belongs to a conversation that did not take place.
-		c.broken = err
-		return 0, err
+		c.broken = c.told(err)
+		return 0, c.broken
 	}
 	if whole > 0 {
-		if _, err := c.Conn.Write(data[:whole]); err != nil {
-			return 0, err
+		n, err := c.Conn.Write(data[:whole])
+		c.script = c.script || script && n > 0
+		if err != nil {
+			return 0, c.told(err)
 		}
 	}
 	c.tail = append(c.tail[:0], data[whole:]...)
 	return len(p), nil
 }
 
-// check returns how many bytes of data are whole commands, all of which may be sent.
-func (c *guardedConn) check(data []byte) (int, error) {
-	whole := 0
-	for whole < len(data) {
-		end, err := c.command(data[whole:])
-		if err != nil {
-			return 0, err
+func (c *guardedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n > 0 {
+		c.answered, c.said = true, ""
+		if p[0] == '-' {
+			c.said, _, _ = strings.Cut(string(p[1:n]), "\r\n")
 		}
-		if end == 0 {
+	}
+	if err != nil {
+		err = c.told(err)
+	}
+	return n, err
+}
+
+// told adds to an error of the connection what else is known of it: that it cannot hide what a
+// script did, and what the server had said before it hung up on us. The client takes a refused
+// HELLO for a server that is too old to know it, and goes on until the connection breaks.
+func (c *guardedConn) told(err error) error {
+	if kind := classifyAnswer(c.said); kind == MaxClients || strings.HasPrefix(c.said, "DENIED ") {
+		err = &parting{c.said, err}
+	}
+	if c.script {
+		return err
+	}
+	return unsent{err}
+}
+
+// check returns how many bytes of data are whole commands, all of which may be sent, and whether
+// one of them runs a script.
+func (c *guardedConn) check(data []byte) (whole int, script bool, err error) {
+	for whole < len(data) {
+		length, err := c.command(data[whole:])
+		if err != nil {
+			return 0, false, err
+		}
+		if length == 0 {
 			break
 		}
-		if err := c.allow.permit(c.args); err != nil {
-			return 0, err
+		if err := permit(c.allow, c.args, c.count); err != nil {
+			return 0, false, err
 		}
-		whole += end
+		script = script || bytes.EqualFold(c.args[0], []byte("EVALSHA"))
+		whole += length
 	}
-	return whole, nil
+	return whole, script, nil
 }
 
 var errNotACommand = errors.New("refused to send bytes that are not a Redis command")
 
-// command reads one command into c.args and returns its length in bytes, or 0 where its end is
-// still to come.
-func (c *guardedConn) command(data []byte) (int, error) {
+// command reads one command, its first arguments into c.args, and returns its length in bytes, or
+// 0 where its end is still to come. It takes nothing that Redis might read in another way.
+func (c *guardedConn) command(data []byte) (length int, err error) {
 	count, pos, err := header(data, 0, '*')
 	if err != nil || pos == 0 {
 		return 0, err
@@ -161,21 +256,22 @@ func (c *guardedConn) command(data []byte) (int, error) {
 	if count < 1 {
 		return 0, errNotACommand
 	}
-	c.args = c.args[:0]
+	c.args, c.count = c.args[:0], count
 	for range count {
 		size, next, err := header(data, pos, '$')
 		if err != nil || next == 0 {
 			return 0, err
 		}
-		end := next + size + len("\r\n")
-		if end > len(data) {
+		if size > len(data)-next-len("\r\n") {
 			return 0, nil
 		}
-		// Three arguments tell every command apart; the length of the rest is all that matters.
-		if len(c.args) < 4 {
+		pos = next + size + len("\r\n")
+		if !bytes.Equal(data[pos-len("\r\n"):pos], []byte("\r\n")) {
+			return 0, errNotACommand
+		}
+		if len(c.args) < 3 {
 			c.args = append(c.args, data[next:next+size])
 		}
-		pos = end
 	}
 	return pos, nil
 }
@@ -189,17 +285,17 @@ func header(data []byte, pos int, kind byte) (number, end int, err error) {
 	if data[pos] != kind {
 		return 0, 0, errNotACommand
 	}
-	length := bytes.IndexByte(data[pos:], '\n')
-	if length < 0 {
-		if len(data)-pos > 32 {
-			return 0, 0, errNotACommand
-		}
+	line := data[pos+1:]
+	const longest = 10 // digits; Redis takes no string above 512 MB
+	stop := bytes.IndexByte(line[:min(len(line), longest+1)], '\r')
+	switch {
+	case stop < 0 && len(line) <= longest, stop >= 0 && stop+1 == len(line):
 		return 0, 0, nil
-	}
-	line := data[pos+1 : pos+length]
-	number, err = strconv.Atoi(strings.TrimSuffix(string(line), "\r"))
-	if err != nil || number < 0 {
+	case stop < 1 || line[stop+1] != '\n' || line[0] < '0' || line[0] > '9':
 		return 0, 0, errNotACommand
 	}
-	return number, pos + length + 1, nil
+	if number, err = strconv.Atoi(string(line[:stop])); err != nil {
+		return 0, 0, errNotACommand
+	}
+	return number, pos + 1 + stop + len("\r\n"), nil
 }

@@ -30,8 +30,10 @@ func Open(ctx context.Context, o Options) (*Keyspace, error) {
 		return nil, err
 	}
 	node := newNode(o, t)
-	info, err := node.Info(ctx)
+	// Tried once: nobody wants to wait for an address that is wrong.
+	info, err := node.info(ctx)
 	if err != nil {
+		err = fail(ctx, "connect", node.addr, err)
 		return nil, errors.Join(err, node.close())
 	}
 	if info.Clustered() {
@@ -67,13 +69,42 @@ type Node struct {
 }
 
 func newNode(o Options, t target) *Node {
+	n := &Node{addr: t.addr, db: t.db}
 	// One connection scans, one reads facts, one is the canary, and the workers evict.
-	n := &Node{addr: t.addr, db: t.db, data: o.client(t, t.db, o.Workers+3)}
+	n.data = o.client(t, t.db, o.Workers+3, n.greet)
 	n.own = n.data
 	if t.db != 0 {
-		n.own = o.client(t, 0, 2)
+		n.own = o.client(t, 0, 2, n.greet)
 	}
 	return n
+}
+
+// greet is what each new connection begins with: it gives its name, for whoever reads CLIENT LIST,
+// and after the first one it makes sure that the same run of the same server answers. A cursor, a
+// TTL or a deletion that another one was asked for would mean nothing here.
+func (n *Node) greet(ctx context.Context, conn *redis.Conn) error {
+	var server *redis.StringCmd
+	_, err := conn.Pipelined(ctx, func(p redis.Pipeliner) error {
+		p.ClientSetName(ctx, "redis-janitor")
+		if n.first.fields != nil {
+			server = p.Info(ctx, "server")
+		}
+		return nil
+	})
+	var answer redis.Error
+	switch {
+	case err != nil && !errors.As(err, &answer):
+		return err
+	case server == nil:
+		return nil // a name that may not be given is none that is needed
+	case server.Err() != nil:
+		return server.Err()
+	}
+	if was, is := n.first.Text("run_id"), ParseInfo(server.Val()).Text("run_id"); is != was {
+		return unsent{&Error{Op: "connect", Addr: n.addr, Kind: Restarted, Hint: hint(Restarted),
+			Err: fmt.Errorf("another run of the server answers: its run_id was %.40q and is %.40q", was, is)}}
+	}
+	return nil
 }
 
 func (n *Node) close() error {

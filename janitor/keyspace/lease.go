@@ -47,13 +47,29 @@ func (n *Node) ReleaseLease(ctx context.Context, token string) error {
 	return err
 }
 
+// LeaseHolder tells who holds the lease, without taking or touching it; false where nobody does.
+func (n *Node) LeaseHolder(ctx context.Context) (holder Holder, held bool, err error) {
+	err = n.read(ctx, "read the lease", func() error {
+		fields, err := n.own.HGetAll(ctx, LeaseKey).Result()
+		if err != nil || len(fields) == 0 {
+			return err
+		}
+		ms, err := n.own.Do(ctx, "pttl", LeaseKey).Int64()
+		held = err == nil && ms != -2
+		holder = Holder{Name: fields["holder"], Since: fields["since"], Left: max(time.Duration(ms)*time.Millisecond, 0)}
+		return err
+	})
+	return holder, held, err
+}
+
 // CooldownLeft is how long the node's cooldown still lasts, 0 where none is running.
-func (n *Node) CooldownLeft(ctx context.Context) (time.Duration, error) {
-	ms, err := n.own.Do(ctx, "pttl", CooldownKey).Int64()
-	if err != nil {
-		return 0, fail("read the cooldown", n.addr, err)
-	}
-	return max(time.Duration(ms)*time.Millisecond, 0), nil
+func (n *Node) CooldownLeft(ctx context.Context) (left time.Duration, err error) {
+	err = n.read(ctx, "read the cooldown", func() error {
+		ms, err := n.own.Do(ctx, "pttl", CooldownKey).Int64()
+		left = max(time.Duration(ms)*time.Millisecond, 0)
+		return err
+	})
+	return left, err
 }
 
 // MarkFormat writes a time as the cooldown mark and the lease carry it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -13,19 +14,30 @@ import (
 )
 
 // Info asks the server for its default INFO sections.
-func (n *Node) Info(ctx context.Context) (Info, error) {
+func (n *Node) Info(ctx context.Context) (info Info, err error) {
+	err = n.read(ctx, "read INFO", func() (err error) {
+		info, err = n.info(ctx)
+		return err
+	})
+	return info, err
+}
+
+func (n *Node) info(ctx context.Context) (Info, error) {
 	text, err := n.data.Info(ctx).Result()
 	if err != nil {
-		return Info{}, fail("read INFO", n.addr, err)
+		return Info{}, err
 	}
 	return ParseInfo(text), nil
 }
 
 // Size is the number of keys in the selected database, expired ones that Redis has not removed
 // yet included.
-func (n *Node) Size(ctx context.Context) (int64, error) {
-	size, err := n.data.DBSize(ctx).Result()
-	return size, fail("count keys", n.addr, err)
+func (n *Node) Size(ctx context.Context) (size int64, err error) {
+	err = n.read(ctx, "count keys", func() (err error) {
+		size, err = n.data.DBSize(ctx).Result()
+		return err
+	})
+	return size, err
 }
 
 // Ping measures one round trip. An error that the server itself answers with (MISCONF, say) still
@@ -36,7 +48,7 @@ func (n *Node) Ping(ctx context.Context) (time.Duration, error) {
 	took := time.Since(start)
 	var answer redis.Error
 	if err != nil && !errors.As(err, &answer) {
-		return 0, fail("ping", n.addr, err)
+		return 0, fail(ctx, "ping", n.addr, err)
 	}
 	return took, nil
 }
@@ -47,33 +59,38 @@ func (n *Node) Page(ctx context.Context, cursor uint64, match string, count int6
 	if match == "*" {
 		match = "" // costs the server a comparison a key and changes nothing
 	}
-	keys, next, err = n.data.Scan(ctx, cursor, match, count).Result()
-	return keys, next, fail("scan", n.addr, err)
+	err = n.read(ctx, "scan", func() (err error) {
+		keys, next, err = n.data.Scan(ctx, cursor, match, count).Result()
+		return err
+	})
+	return keys, next, err
 }
 
 // RandomKeys draws count keys with replacement. It returns fewer where the database is empty or
 // consists of expired keys.
-func (n *Node) RandomKeys(ctx context.Context, count int) ([]string, error) {
-	pipe := n.data.Pipeline()
-	drawn := make([]*redis.StringCmd, count)
-	for i := range drawn {
-		drawn[i] = pipe.RandomKey(ctx)
-	}
-	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-		return nil, fail("draw random keys", n.addr, err)
-	}
-	keys := make([]string, 0, count)
-	for _, cmd := range drawn {
-		key, err := cmd.Result()
-		if errors.Is(err, redis.Nil) {
-			continue
+func (n *Node) RandomKeys(ctx context.Context, count int) (keys []string, err error) {
+	err = n.read(ctx, "draw random keys", func() error {
+		drawn, err := n.data.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for range count {
+				p.RandomKey(ctx)
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return err
 		}
-		if err != nil {
-			return nil, fail("draw random keys", n.addr, err)
+		keys = make([]string, 0, count)
+		for _, cmd := range drawn {
+			switch key, err := cmd.(*redis.StringCmd).Result(); {
+			case err == nil:
+				keys = append(keys, key)
+			case !errors.Is(err, redis.Nil):
+				return err
+			}
 		}
-		keys = append(keys, key)
-	}
-	return keys, nil
+		return nil
+	})
+	return keys, err
 }
 
 // Ask says what Facts should find out besides the TTL.
@@ -90,12 +107,20 @@ type KeyFacts struct {
 }
 
 // Facts reads the TTLs of keys, and what else is asked for, in one pipeline: its time is the sum
-// of its commands' for every other client, so callers bound it. A fact that the server refuses for
-// one key is unknown; a refusal of all is an error.
-func (n *Node) Facts(ctx context.Context, keys []string, ask Ask) ([]KeyFacts, error) {
+// of its commands' for every other client, so callers bound it. What the server does not permit, or
+// keeps elsewhere, for some of the keys is unknown; where it permits none, that is an error.
+func (n *Node) Facts(ctx context.Context, keys []string, ask Ask) (facts []KeyFacts, err error) {
 	if len(keys) == 0 {
 		return nil, nil
 	}
+	err = n.read(ctx, "read TTLs", func() (err error) {
+		facts, err = n.facts(ctx, keys, ask)
+		return err
+	})
+	return facts, err
+}
+
+func (n *Node) facts(ctx context.Context, keys []string, ask Ask) ([]KeyFacts, error) {
 	pipe := n.data.Pipeline()
 	ttls := make([]*redis.Cmd, len(keys))
 	idles := make([]*redis.Cmd, len(keys))
@@ -109,35 +134,41 @@ func (n *Node) Facts(ctx context.Context, keys []string, ask Ask) ([]KeyFacts, e
 			sizes[i] = pipe.Do(ctx, "memory", "usage", key)
 		}
 	}
-	_, err := pipe.Exec(ctx)
-	var answer redis.Error
-	if err != nil && !errors.As(err, &answer) {
-		return nil, fail("read TTLs", n.addr, err)
+	cmds, _ := pipe.Exec(ctx) // the first error only; each is looked at below
+	for _, cmd := range cmds {
+		// After a lost connection the rest of the answers is missing, whatever came before.
+		var answer redis.Error
+		if err := cmd.Err(); err != nil && !errors.As(err, &answer) {
+			return nil, err
+		}
 	}
 	facts := make([]KeyFacts, len(keys))
+	refused := 0
 	for i := range keys {
+		facts[i].Bytes = -1
 		if err := ttls[i].Err(); err != nil {
-			if kind := KindOf(fail("", "", err)); kind == Moved {
-				facts[i].Expiry = ttlpolicy.UnknownExpiry
-				facts[i].Bytes = -1
-				continue
+			if kind := KindOf(fail(ctx, "", "", err)); kind != Moved && kind != NoPerm {
+				return nil, err
 			}
-			return nil, fail("read TTLs", n.addr, err)
+			if refused++; refused == len(keys) {
+				return nil, err
+			}
+			continue
 		}
-		facts[i] = KeyFacts{Facts: expiry(ttls[i]), Bytes: -1}
+		facts[i].Facts = expiry(ttls[i])
 		if idles[i] != nil {
 			if seconds, err := idles[i].Int64(); err == nil {
-				facts[i].IdleKnown, facts[i].Idle = true, time.Duration(seconds)*time.Second
+				facts[i].IdleKnown, facts[i].Idle = true, leastIdle(seconds)
 			}
 		}
 		if sizes[i] != nil {
 			bytes, err := sizes[i].Int64()
-			switch kind := KindOf(fail("", "", err)); {
+			switch kind := KindOf(fail(ctx, "", "", err)); {
 			case err == nil:
 				facts[i].Bytes = float64(bytes)
 			case kind == NoPerm || kind == NoCommand:
 				// This refuses all keys. Without sizes no target can be aimed at: everything eligible would go.
-				return nil, fail("measure keys", n.addr, err)
+				return nil, fail(ctx, "measure keys", n.addr, err)
 			}
 		}
 	}
@@ -161,44 +192,51 @@ func expiry(cmd *redis.Cmd) ttlpolicy.Facts {
 // Count reads a number of people from a key: a string's number, or how many members a set, sorted
 // set, hash, list or HyperLogLog has. A missing key counts nobody. The key lives in the selected
 // database.
-func (n *Node) Count(ctx context.Context, key string) (int64, error) {
+func (n *Node) Count(ctx context.Context, key string) (count int64, err error) {
+	err = n.read(ctx, "count users", func() (err error) {
+		count, err = n.count(ctx, key)
+		return err
+	})
+	return count, err
+}
+
+func (n *Node) count(ctx context.Context, key string) (int64, error) {
 	kind, err := n.data.Type(ctx, key).Result()
 	if err != nil {
-		return 0, fail("read the type of the users key", n.addr, err)
+		return 0, err
 	}
-	var count int64
 	switch kind {
 	case "none":
 		return 0, nil
 	case "set":
-		count, err = n.data.SCard(ctx, key).Result()
+		return n.data.SCard(ctx, key).Result()
 	case "zset":
-		count, err = n.data.ZCard(ctx, key).Result()
+		return n.data.ZCard(ctx, key).Result()
 	case "hash":
-		count, err = n.data.HLen(ctx, key).Result()
+		return n.data.HLen(ctx, key).Result()
 	case "list":
-		count, err = n.data.LLen(ctx, key).Result()
+		return n.data.LLen(ctx, key).Result()
 	case "string":
 		return n.countString(ctx, key)
-	default:
-		return 0, fail("count users", n.addr, fmt.Errorf("a key of type %s does not tell a number of users", kind))
 	}
-	return count, fail("count users", n.addr, err)
+	return 0, fmt.Errorf("a key of type %.40q does not tell a number of users", kind)
 }
 
 func (n *Node) countString(ctx context.Context, key string) (int64, error) {
 	text, err := n.data.Get(ctx, key).Result()
+	if errors.Is(err, redis.Nil) {
+		return 0, nil // gone since it was asked for its type
+	}
 	if err != nil {
-		return 0, fail("read the users key", n.addr, err)
+		return 0, err
 	}
 	// A HyperLogLog is a string that begins with this word (hyperloglog.c).
-	if len(text) >= 4 && text[:4] == "HYLL" {
-		count, err := n.data.PFCount(ctx, key).Result()
-		return count, fail("count users", n.addr, err)
+	if strings.HasPrefix(text, "HYLL") {
+		return n.data.PFCount(ctx, key).Result()
 	}
 	count, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || count < 0 {
-		return 0, fail("read the users key", n.addr, errors.New("its value is not a number of users"))
+		return 0, errors.New("the value of the users key is not a number of users")
 	}
 	return count, nil
 }

@@ -4,12 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -47,31 +45,35 @@ type target struct {
 	tls      *tls.Config
 }
 
-// parseTarget reads one URL. What it says of a bad one never repeats the URL, which may hold a password.
+// parseTarget reads one URL. What it says of a bad one repeats nothing of it: a password with odd
+// characters may turn up in any part.
 func (o Options) parseTarget(raw string) (target, error) {
-	scheme, _, found := strings.Cut(raw, "://")
-	if !found {
-		return target{}, &BadAddress{"the Redis URL has no scheme: write redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH?db=N"}
+	bad := func(why string) (target, error) {
+		return target{}, &BadAddress{"the Redis URL cannot be read: " + why +
+			"; write redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH?db=N, and percent-encode what is special in user and password"}
 	}
-	parsed, err := redis.ParseURL(raw)
-	if err != nil {
-		reason := err
-		var inURL *url.Error
-		if errors.As(err, &inURL) {
-			reason = inURL.Err
-		}
-		return target{}, &BadAddress{fmt.Sprintf("the Redis URL (%s://…) cannot be read: %v; write redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH?db=N",
-			printable(scheme), withoutSecrets(reason.Error(), raw))}
+	parsed, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		return bad("it is no URL")
+	case parsed.Scheme != "redis" && parsed.Scheme != "rediss" && parsed.Scheme != "unix":
+		return bad("it has none of the schemes redis, rediss and unix")
+	case parsed.Fragment != "":
+		return bad("it holds a '#'")
 	}
-	t := target{network: parsed.Network, addr: parsed.Addr, db: parsed.DB, username: parsed.Username, password: parsed.Password}
+	options, err := redis.ParseURL(raw)
+	if err != nil || options.DB < 0 {
+		return bad("the path must be a database's number (a socket's path with unix), and what follows a '?' must be an option of the Redis client")
+	}
+	t := target{network: options.Network, addr: options.Addr, db: options.DB, username: options.Username, password: options.Password}
 	if o.Username != "" {
 		t.username = o.Username
 	}
 	if t.password == "" {
 		t.password = o.Password
 	}
-	if parsed.TLSConfig != nil {
-		t.tls, err = o.tlsConfig(parsed.TLSConfig.ServerName)
+	if options.TLSConfig != nil {
+		t.tls, err = o.tlsConfig(options.TLSConfig)
 		if err != nil {
 			return target{}, err
 		}
@@ -79,30 +81,8 @@ func (o Options) parseTarget(raw string) (target, error) {
 	return t, nil
 }
 
-// withoutSecrets drops a message that repeats any part of the user information of a URL.
-func withoutSecrets(msg, raw string) string {
-	_, rest, _ := strings.Cut(raw, "://")
-	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
-		for _, part := range strings.FieldsFunc(rest[:at], func(r rune) bool { return r == ':' || r == '@' || r == '/' }) {
-			if strings.Contains(msg, part) {
-				return "its user or password holds characters that need percent-encoding"
-			}
-		}
-	}
-	return msg
-}
-
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return -1
-		}
-		return r
-	}, s)
-}
-
-func (o Options) tlsConfig(serverName string) (*tls.Config, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: serverName}
+// tlsConfig adds certificates to what the URL said (the server's name, skip_verify).
+func (o Options) tlsConfig(config *tls.Config) (*tls.Config, error) {
 	if o.CACert != "" {
 		pem, err := os.ReadFile(o.CACert)
 		if err != nil {
@@ -126,11 +106,11 @@ func (o Options) tlsConfig(serverName string) (*tls.Config, error) {
 	return config, nil
 }
 
-// client makes a client whose every connection is guarded. It never retries on its own: a retried
-// deletion whose first reply was lost would count 0.
-func (o Options) client(t target, db, pool int) *redis.Client {
+// client makes a client whose every connection is guarded and greets the server first. It never
+// retries on its own: a retried deletion whose first reply was lost would count 0.
+func (o Options) client(t target, db, pool int, greet func(context.Context, *redis.Conn) error) *redis.Client {
 	allow := newAllowList(o.Mode)
-	return redis.NewClient(&redis.Options{
+	client := redis.NewClient(&redis.Options{
 		Network:  t.network,
 		Addr:     t.addr,
 		DB:       db,
@@ -138,16 +118,15 @@ func (o Options) client(t target, db, pool int) *redis.Client {
 		Password: t.password,
 		// RESP2 is spoken by everything that calls itself Redis, and nothing here needs more.
 		Protocol:        2,
-		ClientName:      "redis-janitor",
 		DisableIdentity: true,
+		OnConnect:       greet,
 		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := o.dial(ctx, t, network, addr)
 			if err != nil {
-				return nil, err
+				return unreached{err}, nil
 			}
 			return guard(conn, allow), nil
 		},
-		DialerRetries:         1,
 		DialTimeout:           o.ConnectTimeout,
 		ReadTimeout:           o.CommandTimeout,
 		WriteTimeout:          o.CommandTimeout,
@@ -155,8 +134,11 @@ func (o Options) client(t target, db, pool int) *redis.Client {
 		MaxRetries:            -1,
 		PoolSize:              pool,
 		MaxActiveConns:        pool,
+		PipelinePoolSize:      -1, // pipelines take their turn with the rest
 		PoolTimeout:           o.CommandTimeout,
 	})
+	client.AddHook(guardHook{allow})
+	return client
 }
 
 func (o Options) dial(ctx context.Context, t target, network, addr string) (net.Conn, error) {
@@ -165,16 +147,24 @@ func (o Options) dial(ctx context.Context, t target, network, addr string) (net.
 	if err != nil || t.tls == nil {
 		return conn, err
 	}
-	config := t.tls.Clone()
-	if config.ServerName == "" {
-		if host, _, err := net.SplitHostPort(addr); err == nil {
-			config.ServerName = host
-		}
-	}
-	secured := tls.Client(conn, config)
+	secured := tls.Client(conn, t.tls)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		_ = conn.Close() // the handshake's error is the one that matters
-		return nil, err
+		return nil, &handshake{err}
 	}
 	return secured, nil
 }
+
+// unreached is a connection that could not be made. The pool gets it in the place of the error:
+// after a few failed dials it would answer with the last error for up to a second without trying,
+// and it would log each.
+type unreached struct{ err error }
+
+func (c unreached) Read([]byte) (int, error)         { return 0, unsent(c) }
+func (c unreached) Write([]byte) (int, error)        { return 0, unsent(c) }
+func (c unreached) Close() error                     { return nil }
+func (c unreached) LocalAddr() net.Addr              { return &net.UnixAddr{} }
+func (c unreached) RemoteAddr() net.Addr             { return &net.UnixAddr{} }
+func (c unreached) SetDeadline(time.Time) error      { return nil }
+func (c unreached) SetReadDeadline(time.Time) error  { return nil }
+func (c unreached) SetWriteDeadline(time.Time) error { return nil }

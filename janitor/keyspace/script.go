@@ -63,7 +63,7 @@ func (n *Node) run(ctx context.Context, op string, client *redis.Client, s scrip
 		if err == nil {
 			return answer, nil
 		}
-		err = n.scriptError(op, err)
+		err = n.scriptError(ctx, op, err)
 		if KindOf(err) != NoScript {
 			return nil, err
 		}
@@ -81,7 +81,7 @@ func (n *Node) load(ctx context.Context, op string, client *redis.Client, s scri
 		return nil
 	}
 	if err := client.ScriptLoad(ctx, s.body).Err(); err != nil {
-		err = n.scriptError(op, err)
+		err = n.scriptError(ctx, op, err)
 		var e *Error
 		if errors.As(err, &e) {
 			e.Sent = false // whatever became of it, the script has not been run
@@ -97,8 +97,8 @@ func (n *Node) load(ctx context.Context, op string, client *redis.Client, s scri
 
 // scriptError is fail for the commands that run scripts: where those are unknown, scripts are what
 // is missing.
-func (n *Node) scriptError(op string, err error) error {
-	wrapped := fail(op, n.addr, err)
+func (n *Node) scriptError(ctx context.Context, op string, err error) error {
+	wrapped := fail(ctx, op, n.addr, err)
 	var e *Error
 	if errors.As(wrapped, &e) && e.Kind == NoCommand {
 		e.Kind, e.Hint = NoEval, hint(NoEval)

@@ -16,9 +16,13 @@ type CommandCost struct {
 
 // CommandCosts asks what each command has cost so far, by its name, subcommands as "client|setname".
 func (n *Node) CommandCosts(ctx context.Context) (map[string]CommandCost, error) {
-	text, err := n.data.Info(ctx, "commandstats").Result()
+	var text string
+	err := n.read(ctx, "read INFO commandstats", func() (err error) {
+		text, err = n.data.Info(ctx, "commandstats").Result()
+		return err
+	})
 	if err != nil {
-		return nil, fail("read INFO commandstats", n.addr, err)
+		return nil, err
 	}
 	return ParseInfo(text).CommandCosts(), nil
 }
