@@ -146,13 +146,21 @@ func (j *job) story(ctx context.Context) error {
 		j.work,
 	} {
 		if err := step(ctx); err != nil {
-			return err
+			return whyStopped(ctx, err)
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 	}
 	return nil
+}
+
+// whyStopped is what ended ctx, where err only says that a command was not sent because of that.
+func whyStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && keyspace.KindOf(err) == keyspace.Stopped {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 func (j *job) acts() bool { return j.req.Command == Execute }
@@ -295,9 +303,11 @@ func (j *job) wouldEvict() bool {
 // work surveys and walks every node that is under pressure.
 func (j *job) work(ctx context.Context) error {
 	if j.req.Deadline > 0 && j.acts() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, j.req.Deadline, errDeadline)
-		defer cancel()
+		// Cancelled, not timed out: at a context's deadline a command on its way would lose its answer.
+		var cancel context.CancelCauseFunc
+		ctx, cancel = context.WithCancelCause(ctx)
+		defer cancel(nil)
+		defer time.AfterFunc(j.req.Deadline, func() { cancel(errDeadline) }).Stop()
 	}
 	for _, n := range j.nodes {
 		if n.level == ttlpolicy.OK {
@@ -305,7 +315,7 @@ func (j *job) work(ctx context.Context) error {
 			continue
 		}
 		if err := n.clean(ctx); err != nil {
-			return err
+			return whyStopped(ctx, err)
 		}
 	}
 	return nil

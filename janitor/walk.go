@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -97,6 +98,7 @@ type walker struct {
 	limit         *rate.Limiter
 	seen          int64
 	direct        bool // keys are judged in the batch that evicts them
+	setbacks      atomic.Int32
 }
 
 // openBatch collects one family's candidates until there are enough for a batch.
@@ -311,7 +313,7 @@ func (w *walker) flush(ctx context.Context, family int) error {
 // back unsent: only the batch in hand is finished.
 func (w *walker) work(ctx context.Context) {
 	for p := range w.queue {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || w.ledger.stopped() != "" {
 			w.ledger.release(p.sizes)
 			continue
 		}
@@ -345,12 +347,14 @@ func (w *walker) carryOut(ctx context.Context, p parcel) {
 		if err == nil {
 			err = removal.Refusal
 		}
-		if err != nil {
+		if err == nil {
+			w.setbacks.Store(0)
+			w.sizer.Took(len(p.keys)-len(rest.keys), took)
+		} else if err = w.overcome(ctx, err); err != nil {
 			w.ledger.release(rest.sizes)
 			w.ledger.stop(reasonOf(err), err)
 			return
 		}
-		w.sizer.Took(len(p.keys)-len(rest.keys), took)
 		p = rest
 	}
 }
@@ -379,9 +383,6 @@ func (w *walker) mayDelete(ctx context.Context, keys int) error {
 			step = keys
 		}
 		if err := w.limit.WaitN(ctx, step); err != nil {
-			if ctx.Err() == nil {
-				return errDeadline // the limiter sees that the deadline would pass while it waits
-			}
 			return context.Cause(ctx)
 		}
 		keys -= step
