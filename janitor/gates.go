@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -211,6 +212,10 @@ func unlessUnreachable(err error, why string) error {
 	return &unknownUsers{why}
 }
 
+// planCounts is up to how many keys plan walks a keyspace for the busy gate: its cost must not grow with
+// the number of keys, and execute counts anyway.
+const planCounts = 200_000
+
 // activeKeys counts a family's keys of age ≤ active_within: by the sample where that settles which
 // side of the limit they are on, and one by one where it doesn't.
 func (n *nodeJob) activeKeys(ctx context.Context, name string, policy BusyPolicy) (int64, error) {
@@ -226,6 +231,11 @@ func (n *nodeJob) activeKeys(ctx context.Context, name string, policy BusyPolicy
 	unknown := n.census.UnknownAge(family)
 	gating := !n.pressing() && !n.req.IgnoreBusy
 	if over := float64(policy.UsersOver); gating && n.sampled && low <= over && high > over {
+		if n.req.Command == Plan && n.report.Keys > planCounts {
+			n.warn(n, name, "users_unknown", "by the sample, between %.0f and %.0f users are active, and more than %d would hold execute back: it counts them, plan does not in so large a keyspace",
+				math.Ceil(low), math.Floor(high), policy.UsersOver)
+			return int64(count + 0.5), nil
+		}
 		census, err := n.count(ctx, n.set.FamilySuperset(family))
 		if err != nil {
 			return 0, err
