@@ -197,6 +197,9 @@ func (j *job) connect(ctx context.Context) error {
 	for i, node := range nodes {
 		n := &nodeJob{job: j, node: node, report: &j.report.Nodes[i], info: node.First(), largest: make([]float64, len(j.rules))}
 		n.describe()
+		if err := n.info.Ready(node.Addr()); err != nil {
+			return err
+		}
 		j.nodes = append(j.nodes, n)
 	}
 	return nil
@@ -323,8 +326,23 @@ func (j *job) work(ctx context.Context) error {
 
 var errDeadline = errors.New("the deadline has passed")
 
-// clean takes one node from its survey to its last batch.
+// clean takes one node from its survey to its last batch, and begins again where the server was lost
+// and came back.
 func (n *nodeJob) clean(ctx context.Context) error {
+	err := n.walkAll(ctx)
+	for again := 1; again <= maxRestarts && n.lost(err); again++ {
+		if err = n.beginAgain(ctx); err == nil {
+			err = n.walkAll(ctx)
+		}
+	}
+	if n.ledger != nil && (err == nil || n.ledger.evicted() > 0 && !n.lost(err)) {
+		err = errors.Join(err, n.measureAfter(context.WithoutCancel(ctx)))
+	}
+	return err
+}
+
+// walkAll surveys a node and walks it until there is no more to do.
+func (n *nodeJob) walkAll(ctx context.Context) error {
 	draws := fullSample
 	if n.req.Command != Plan && n.unlimited() {
 		// Everything eligible goes, so the sample only has to tell sizes and mistaken rules.
@@ -340,15 +358,16 @@ func (n *nodeJob) clean(ctx context.Context) error {
 		n.planned()
 		return nil
 	}
-	n.ledger = newLedger(n)
+	if n.ledger == nil || !n.acts() {
+		n.ledger = newLedger(n)
+	} else {
+		n.ledger.again()
+	}
 	n.governor = pace.NewGovernor(n.pace, &n.floor)
 	stop := n.watch(ctx)
 	err := n.evict(ctx)
 	stop()
 	n.account()
-	if err == nil || n.ledger.evicted() > 0 {
-		err = errors.Join(err, n.measureAfter(context.WithoutCancel(ctx)))
-	}
 	return err
 }
 
