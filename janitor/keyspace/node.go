@@ -232,7 +232,8 @@ func (n *Node) countString(ctx context.Context, key string) (int64, error) {
 	}
 	// A HyperLogLog is a string that begins with this word (hyperloglog.c).
 	if strings.HasPrefix(text, "HYLL") {
-		return n.data.PFCount(ctx, key).Result()
+		// Of a single key it would write the count into it; of several it counts the union.
+		return n.data.PFCount(ctx, key, key).Result()
 	}
 	count, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || count < 0 {
