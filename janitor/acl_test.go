@@ -189,7 +189,18 @@ func TestWithoutADocumentedRuleHappensWhatThePageSays(t *testing.T) {
 			if len(aclRefusals(t, c)) == 0 {
 				t.Error("nothing was refused, so the rule is not needed")
 			}
-			if strings.Contains(without, "`noperm`, exit 5") {
+			if strings.HasPrefix(rule, "~") && rule != "~redis-janitor*" {
+				for _, f := range r.Nodes[0].Families {
+					if strings.HasPrefix(rule, "~ml") == (f.Name == "ml-results") && f.Evicted > 0 {
+						t.Errorf("%d keys of %s went", f.Evicted, f.Name)
+					}
+				}
+				if r.Reason != "noperm" && !strings.Contains(without, "stay, as `unknown`") {
+					t.Errorf("%s, %s, exit %d: %s", r.Outcome, r.Reason, r.ExitCode, r.Message)
+				}
+				return
+			}
+			if strings.HasPrefix(without, "`noperm`, exit 5") {
 				if r.Outcome != janitor.Refused || r.Reason != "noperm" || r.ExitCode != janitor.ExitNoServer || r.Hint == "" {
 					t.Errorf("%s, %s, exit %d: %s (%s)", r.Outcome, r.Reason, r.ExitCode, r.Message, r.Hint)
 				}
