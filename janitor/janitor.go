@@ -331,9 +331,10 @@ var errDeadline = errors.New("the deadline has passed")
 func (n *nodeJob) clean(ctx context.Context) error {
 	err := n.walkAll(ctx)
 	for again := 1; again <= maxRestarts && n.lost(err); again++ {
-		if err = n.beginAgain(ctx); err == nil {
-			err = n.walkAll(ctx)
+		if err = n.beginAgain(ctx); err != nil {
+			break
 		}
+		err = n.walkAll(ctx)
 	}
 	if n.ledger != nil && (err == nil || n.ledger.evicted() > 0 && !n.lost(err)) {
 		err = errors.Join(err, n.measureAfter(context.WithoutCancel(ctx)))

@@ -59,6 +59,20 @@ func newLedger(n *nodeJob) *ledger {
 	return l
 }
 
+// again opens the ledger for a walk from the beginning: what has gone stays counted, and the rest will
+// be met anew.
+func (l *ledger) again() {
+	fresh := newLedger(l.n)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.families {
+		old, t := l.families[i], &fresh.families[i]
+		t.gone, t.failed, t.uncertain, t.bytes = old.gone, old.failed, old.uncertain, old.bytes
+	}
+	l.families, l.walk, l.reason, l.err = fresh.families, 1, "", nil
+	l.used, l.stopAt, l.sinceBytes = fresh.used, fresh.stopAt, 0
+}
+
 // expect has a census tell the sizes of what lies between two waterlines, which stand until the walk
 // has seen some of its own.
 func (l *ledger) expect(census *ttlpolicy.Census, cuts, earlier []ttlpolicy.Cut) {
@@ -351,6 +365,14 @@ func (l *ledger) evicted() int64 {
 		sum += l.families[i].gone
 	}
 	return sum
+}
+
+// unanswered is how many keys may be gone or not. The lock is held.
+func (l *ledger) unanswered() (keys int64) {
+	for i := range l.families {
+		keys += l.families[i].uncertain
+	}
+	return keys
 }
 
 // touched is whether anything was deleted, or may have been.

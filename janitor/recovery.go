@@ -3,12 +3,22 @@ package janitor
 import (
 	"context"
 	"errors"
+	"fmt"
+	"time"
 
 	"redis-janitor/janitor/keyspace"
 )
 
-// maxSetbacks is how many batches in a row may fail before the run gives up.
-const maxSetbacks = 3
+const (
+	// maxSetbacks is how many batches in a row may fail before the walk ends.
+	maxSetbacks = 3
+	// maxRestarts is how often a node's walk begins again.
+	maxRestarts = 3
+	// loadingFor is how long a server may take to load its data after a restart.
+	loadingFor = time.Minute
+	// knockEvery is how often a server that is down or loading is asked again.
+	knockEvery = 100 * time.Millisecond
+)
 
 // overcome tells whether the walk may go on after a batch that failed: nil where it may. What may have
 // been deleted without an answer is counted as uncertain and not sent again.
@@ -29,4 +39,72 @@ func (w *walker) overcome(ctx context.Context, err error) error {
 		return whyStopped(ctx, err)
 	}
 	return err
+}
+
+// lost is whether an error means that the server is gone, for a while or for good.
+func (n *nodeJob) lost(err error) bool {
+	switch keyspace.KindOf(err) {
+	case keyspace.Restarted, keyspace.Unreachable, keyspace.Loading:
+		return true
+	}
+	return false
+}
+
+// beginAgain gets ready for another walk from cursor 0, by a fresh survey and under a lease that holds:
+// a cursor means nothing to another run of a server, and neither does what was learnt of its keys.
+func (n *nodeJob) beginAgain(ctx context.Context) error {
+	info, err := n.awaitServer(ctx)
+	if err != nil {
+		return whyStopped(ctx, err)
+	}
+	restarted := info.Text("run_id") != n.info.Text("run_id")
+	n.info, n.census, n.report.RunID = info, nil, info.Text("run_id")
+	if info.Replica() {
+		return &keyspace.Error{Op: "begin again", Addr: n.node.Addr(), Kind: keyspace.ReadOnly, Hint: "give the address of the primary",
+			Err: errors.New("the server was lost, and is a replica now that it is back")}
+	}
+	if n.lease != nil {
+		take := n.lease.Reclaim
+		if restarted {
+			take = n.lease.Retake
+		}
+		if err := take(ctx); err != nil {
+			return fmt.Errorf("begin again on %s: %w", n.node.Addr(), err)
+		}
+	}
+	if n.reading, err = n.readingOf(ctx); err != nil {
+		return err
+	}
+	if restarted {
+		n.report.Scanned = 0
+		n.warn(n, "", "possibly_incomplete", "%s was restarted or replaced while the janitor worked: the walk began again with the data that it came back with. What had been evicted and came back is counted each time it went",
+			n.node.Addr())
+	}
+	return nil
+}
+
+// awaitServer waits for a server that is down or loading, within bounds.
+func (n *nodeJob) awaitServer(ctx context.Context) (keyspace.Info, error) {
+	began, patience := time.Now(), n.req.Connection.ConnectTimeout+n.req.Connection.CommandTimeout
+	for {
+		info, err := n.node.Meet(ctx)
+		if err == nil {
+			err = info.Ready(n.node.Addr())
+		}
+		switch keyspace.KindOf(err) {
+		case keyspace.Unreachable:
+		case keyspace.Loading:
+			patience = loadingFor
+		default:
+			return info, err
+		}
+		if time.Since(began) > patience {
+			return info, err
+		}
+		select {
+		case <-ctx.Done():
+			return info, context.Cause(ctx)
+		case <-time.After(knockEvery):
+		}
+	}
 }

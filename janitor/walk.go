@@ -463,6 +463,9 @@ func (n *nodeJob) account() {
 		f.Bytes = int64(t.bytes)
 		f.WaterlineMS = waterline(n.cuts[i])
 	}
+	if lost := l.unanswered(); lost > 0 {
+		n.warn(n, "", "uncertain", "%s did not answer for deletions of %d keys: they may be gone or not; what is left of them the next run takes", n.node.Addr(), lost)
+	}
 	if n.req.Command == DryRun {
 		n.report.Memory.AfterBytes = max(n.reading.Used-int64(l.goneBytes), 0)
 	}

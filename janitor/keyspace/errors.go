@@ -98,6 +98,8 @@ func hint(kind Kind) string {
 		return "that database does not exist there: see the number at the end of the URL and the server's 'databases' setting"
 	case NoCommand:
 		return "this server does not know, or has renamed, a command that is needed: docs/compatibility.md"
+	case NoScript:
+		return "the server forgets scripts as soon as it has been given them: is something flushing them (SCRIPT FLUSH), or is a proxy before several servers?"
 	case ClusterDown:
 		return "the cluster does not serve all of its slots: see CLUSTER INFO"
 	case Restarted:

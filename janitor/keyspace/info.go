@@ -1,6 +1,7 @@
 package keyspace
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 )
@@ -84,6 +85,15 @@ func (i Info) UsedMemory() (int64, bool) {
 	}
 	uncounted, _ := i.Int("mem_not_counted_for_evict")
 	return used - uncounted, true
+}
+
+// Ready is an *Error while the server still loads its data: it answers INFO then, but tells neither its
+// memory nor its keys as they will be.
+func (i Info) Ready(addr string) error {
+	if i.fields["loading"] != "1" {
+		return nil
+	}
+	return &Error{Op: "read INFO", Addr: addr, Kind: Loading, Hint: hint(Loading), Err: errors.New("LOADING Redis is loading the dataset in memory")}
 }
 
 // Replica tells whether the server follows another one.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -41,7 +42,7 @@ func Open(ctx context.Context, o Options) (*Keyspace, error) {
 			Hint: "clusters are not supported by this version"}
 		return nil, errors.Join(err, node.close())
 	}
-	node.first = info
+	node.first.Store(&info)
 	return &Keyspace{nodes: []*Node{node}}, nil
 }
 
@@ -63,8 +64,8 @@ type Node struct {
 	db   int
 	data *redis.Client // the selected database
 	own  *redis.Client // database 0, where the janitor's own keys live
-	// first is what INFO said when the connection was made: it names the run that is being cleaned.
-	first  Info
+	// first is what INFO said when the server was met: it names the run that is being cleaned.
+	first  atomic.Pointer[Info]
 	loaded loadedScripts
 }
 
@@ -83,10 +84,11 @@ func newNode(o Options, t target) *Node {
 // and after the first one it makes sure that the same run of the same server answers. A cursor, a
 // TTL or a deletion that another one was asked for would mean nothing here.
 func (n *Node) greet(ctx context.Context, conn *redis.Conn) error {
+	first := n.first.Load()
 	var server *redis.StringCmd
 	_, err := conn.Pipelined(ctx, func(p redis.Pipeliner) error {
 		p.ClientSetName(ctx, "redis-janitor")
-		if n.first.fields != nil {
+		if first != nil {
 			server = p.Info(ctx, "server")
 		}
 		return nil
@@ -100,7 +102,7 @@ func (n *Node) greet(ctx context.Context, conn *redis.Conn) error {
 	case server.Err() != nil:
 		return server.Err()
 	}
-	if was, is := n.first.Text("run_id"), ParseInfo(server.Val()).Text("run_id"); is != was {
+	if was, is := first.Text("run_id"), ParseInfo(server.Val()).Text("run_id"); is != was {
 		return unsent{&Error{Op: "connect", Addr: n.addr, Kind: Restarted, Hint: hint(Restarted),
 			Err: fmt.Errorf("another run of the server answers: its run_id was %.40q and is %.40q", was, is)}}
 	}
@@ -124,5 +126,19 @@ func (n *Node) Addr() string { return n.addr }
 // DB is the number of the selected database.
 func (n *Node) DB() int { return n.db }
 
-// First is what the server said of itself when the connection was made.
-func (n *Node) First() Info { return n.first }
+// First is what the server said of itself when it was met.
+func (n *Node) First() Info { return *n.first.Load() }
+
+// Meet has the server that answers now be the one that is cleaned, after it was restarted or replaced:
+// no cursor and nothing else that was read from the other one means anything there. Nothing may be
+// under way that the other one was asked for.
+func (n *Node) Meet(ctx context.Context) (Info, error) {
+	was := n.first.Swap(nil)
+	info, err := n.info(ctx) // tried once: the caller knows for how long it is worth it
+	if err != nil {
+		n.first.Store(was)
+		return Info{}, fail(ctx, "read INFO", n.addr, err)
+	}
+	n.first.Store(&info)
+	return info, nil
+}
