@@ -15,11 +15,12 @@ type Lint struct {
 }
 
 const (
-	almostAll       = 0.90
-	almostAllKeys   = 10 // fewer say nothing of a rule
-	observedShare   = 0.90
-	observedTop     = 0.99
-	observedAtLeast = 20
+	almostAll     = 0.90
+	almostAllKeys = 10 // fewer say nothing of a rule
+	observedShare = 0.90
+	observedTop   = 0.99
+	// Of keys spread evenly over their lifetime so many lie all below 90 % of it once in 2700 looks.
+	observedAtLeast = 75
 )
 
 // Lints looks for rules that a census makes doubtful, in the families' order.

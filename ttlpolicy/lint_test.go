@@ -56,11 +56,11 @@ func TestLintsSayWhatWasSeenAndWhatToWrite(t *testing.T) {
 		"a lifetime twice too long": {seen(older(2*hour, 90*time.Minute), spread(120, 0, hour)...), map[string][]string{
 			"lifetime_over_observed": {"of 120 keys", "lifetime: 2h", "lifetime: 1h)", "nothing was written lately"},
 		}},
-		"observed to just under nine tenths": {seen(older(hour, hour/2), spread(20, 0, 54*time.Minute-time.Second)...), map[string][]string{
+		"observed to just under nine tenths": {seen(older(hour, hour/2), spread(75, 0, 54*time.Minute-time.Second)...), map[string][]string{
 			"lifetime_over_observed": {"53m59s left", "the keys suggest lifetime: 55m"},
 		}},
-		"observed to nine tenths":     {seen(older(hour, hour/2), spread(20, 0, 54*time.Minute)...), nil},
-		"too few keys to observe":     {seen(older(2*hour, 90*time.Minute), spread(19, 0, hour)...), nil},
+		"observed to nine tenths":     {seen(older(hour, hour/2), spread(75, 0, 54*time.Minute)...), nil},
+		"too few keys to observe":     {seen(older(2*hour, 90*time.Minute), spread(74, 0, hour)...), nil},
 		"one of 200 above the others": {seen(older(2*hour, 90*time.Minute), append(spread(199, 0, hour), 2*hour)...), map[string][]string{"lifetime_over_observed": {"suggest lifetime: 1h)"}}},
 		"all above the lifetime": {seen(older(hour, hour/2), spread(30, hour, 2*hour)...), map[string][]string{
 			"ttl_over_lifetime": {"30 of the 30", "lifetime: 1h,", "up to 2h", "write lifetime: 2h"},
@@ -71,7 +71,7 @@ func TestLintsSayWhatWasSeenAndWhatToWrite(t *testing.T) {
 		"as long as PTTL can say": {seen(older(hour, hour/2), math.MaxInt64), map[string][]string{
 			"ttl_over_lifetime": {"1 of the 1"},
 		}},
-		"a short lifetime": {seen(older(500*time.Millisecond, 400*time.Millisecond), spread(30, 0, 100*time.Millisecond)...), map[string][]string{
+		"a short lifetime": {seen(older(500*time.Millisecond, 400*time.Millisecond), spread(75, 0, 100*time.Millisecond)...), map[string][]string{
 			"lifetime_over_observed":  {"lifetime: 500ms", "suggest lifetime: 100ms"},
 			"rule_matches_almost_all": {"older_than 400ms", "{force: 467ms}"},
 		}},
@@ -115,6 +115,24 @@ func TestLintsAreSilentOnASanePolicy(t *testing.T) {
 			if lints := c.Lints(); len(lints) != 0 {
 				t.Fatalf("at %v: %+v", level, lints)
 			}
+		}
+	}
+}
+
+func TestAFewKeysSpreadEvenlyAreSeldomTakenForAShorterLifetime(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 11))
+	const trials = 2000
+	for _, n := range []int{2, 20, 74, 75, 99, 100, 101, 150, 199, 200, 201} {
+		fired := 0
+		for range trials {
+			ttls := make([]time.Duration, n)
+			for i := range ttls {
+				ttls[i] = time.Duration(r.Int64N(int64(hour)))
+			}
+			fired += len(seen(older(hour, 0), ttls...).Lints())
+		}
+		if fired > trials/200 {
+			t.Errorf("of %d keys, %d of %d times", n, fired, trials)
 		}
 	}
 }
