@@ -167,7 +167,7 @@ func (s *site) fill(t *testing.T) {
 	sow(5000, "ml_results:", 1200, 2*time.Hour)
 	sow(600, "combot_cache:1:view:", 800, time.Hour)
 	sow(300, "combot_cache:1:django.contrib.sessions.cache", 300, 20*time.Minute)
-	sow(2500, "result:", 500, 2*time.Hour)
+	sow(9000, "result:", 500, 2*time.Hour)
 	sow(50, "user:", 500, 24*time.Hour)
 	if _, err := pipe.Exec(t.Context()); err != nil {
 		t.Fatal(err)
