@@ -30,6 +30,7 @@ type ledger struct {
 	used       int64 // by the last reading, as the server counts
 	stopAt     int64 // the run's target in the same count; below zero: none
 	sinceBytes float64
+	unmarked   string // why the cooldown's mark could not be set
 	reason     Reason // why nothing more is admitted
 	err        error
 }
@@ -309,6 +310,9 @@ func (l *ledger) settle(p parcel, r keyspace.Removal) (rest parcel) {
 	}
 	t.gone += gone
 	t.uncertain += perhaps
+	if r.Unmarked != "" {
+		l.unmarked = r.Unmarked
+	}
 	if r.Measured > 0 {
 		extra := l.n.overhead(ttlpolicy.Facts{Expiry: ttlpolicy.Expiring})
 		if p.persistent {

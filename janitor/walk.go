@@ -466,6 +466,9 @@ func (n *nodeJob) account() {
 	if lost := l.unanswered(); lost > 0 {
 		n.warn(n, "", "uncertain", "%s did not answer for deletions of %d keys: they may be gone or not; what is left of them the next run takes", n.node.Addr(), lost)
 	}
+	if l.unmarked != "" {
+		n.warn(n, "", "no_cooldown", "the time of this eviction cannot be written on %s (%s): the next run will not know of it", n.node.Addr(), l.unmarked)
+	}
 	if n.req.Command == DryRun {
 		n.report.Memory.AfterBytes = max(n.reading.Used-int64(l.goneBytes), 0)
 	}

@@ -196,6 +196,7 @@ var phrases = []struct {
 	{"the user executing the script can't", NoPerm}, // 6.2 and 7.0
 	{"acl failure in script", NoPerm},               // 7.2
 	{"unknown command", NoCommand},
+	{"unknown redis command", NoCommand}, // what a script gets
 	{"unknown subcommand", NoCommand},
 	{"invalid password", Auth},
 	{"without any password", Auth},

@@ -56,6 +56,8 @@ type Removal struct {
 	Bytes    int64  // their MEMORY USAGE
 	// Refusal is why a deletion was refused half-way, nil where none was.
 	Refusal error
+	// Unmarked is why the cooldown's mark could not be set, "" where it was or none was asked for.
+	Unmarked string
 }
 
 // ErrFenced reports that the lease is not ours any more: nothing was deleted.
@@ -182,17 +184,18 @@ func (n *Node) removal(answer any, count int) (Removal, error) {
 	if fields[0] == "fenced" {
 		return Removal{Fates: repeat(Deferred, count)}, fmt.Errorf("evict on %s: %w", n.addr, ErrFenced)
 	}
-	if len(fields) != 5 {
+	if len(fields) != 6 {
 		return odd()
 	}
 	fates, ok1 := fields[1].(string)
 	measured, ok2 := fields[2].(int64)
 	bytes, ok3 := fields[3].(int64)
 	refusal, ok4 := fields[4].(string)
-	if !ok1 || !ok2 || !ok3 || !ok4 || len(fates) != count {
+	unmarked, ok5 := fields[5].(string)
+	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || len(fates) != count {
 		return odd()
 	}
-	r := Removal{Fates: []Fate(fates), Measured: int(measured), Bytes: bytes}
+	r := Removal{Fates: []Fate(fates), Measured: int(measured), Bytes: bytes, Unmarked: unmarked}
 	if refusal != "" {
 		kind := classifyAnswer(refusal)
 		r.Refusal = &Error{Op: "evict", Addr: n.addr, Kind: kind, Hint: hint(kind), Err: errors.New(refusal)}

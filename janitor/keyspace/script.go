@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"encoding/hex"
 	"errors"
+	"strings"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
@@ -100,7 +101,7 @@ func (n *Node) load(ctx context.Context, op string, client *redis.Client, s scri
 func (n *Node) scriptError(ctx context.Context, op string, err error) error {
 	wrapped := fail(ctx, op, n.addr, err)
 	var e *Error
-	if errors.As(wrapped, &e) && e.Kind == NoCommand {
+	if errors.As(wrapped, &e) && e.Kind == NoCommand && !strings.Contains(err.Error(), "called from script") {
 		e.Kind, e.Hint = NoEval, hint(NoEval)
 	}
 	return wrapped

@@ -111,7 +111,7 @@ func (l *Lease) try(ctx context.Context, o Options) (*HeldError, error) {
 	holder, ours, err := l.node.TakeLease(ctx, l.token, l.name, l.since, lasts, false)
 	if err != nil {
 		switch keyspace.KindOf(err) {
-		case keyspace.OOM, keyspace.NoPerm, keyspace.WrongType, keyspace.Other:
+		case keyspace.OOM, keyspace.NoPerm, keyspace.NoCommand, keyspace.WrongType, keyspace.Other:
 			// Only our own key is refused: that must not stand in the way of a cleanup.
 			l.Unwritten = err
 			return l.tryHost(o)

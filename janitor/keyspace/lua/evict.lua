@@ -101,14 +101,16 @@ for j = 1, #chosen do
 end
 
 -- After a deletion the script may write even where Redis is out of memory.
+local unmarked = ''
 if gone > 0 and cooldown > 0 then
-  local there = db == '0' or pcall('SELECT', 0).ok
-  if there then
+  local set = db == '0' or pcall('SELECT', 0)
+  if set == true or set.ok then
     -- GET (Redis 6.2) has SET refuse to take the place of what is not a string, and so not ours.
-    local set = pcall('SET', KEYS[#KEYS], ARGV[11], 'PX', cooldown, 'GET')
+    set = pcall('SET', KEYS[#KEYS], ARGV[11], 'PX', cooldown, 'GET')
     if type(set) == 'table' and set.err and not string.find(set.err, 'WRONGTYPE', 1, true) then
-      pcall('SET', KEYS[#KEYS], ARGV[11], 'PX', cooldown)
+      set = pcall('SET', KEYS[#KEYS], ARGV[11], 'PX', cooldown)
     end
   end
+  if type(set) == 'table' and set.err then unmarked = set.err end
 end
-return {'done', table.concat(fates), measured, bytes, refusal}
+return {'done', table.concat(fates), measured, bytes, refusal, unmarked}
