@@ -130,7 +130,8 @@ func TestAnEarlierStepsWordStands(t *testing.T) {
 	dead := redistest.Start(t)
 	dead.Kill()
 	replica := redistest.StartReplica(t, s)
-	do(t, c, []any{"SET", cooldownKey, "somebody", "PX", 3_600_000}, []any{"HSET", leaseKey, "token", "another", "holder", "somebody"})
+	do(t, c, []any{"SET", cooldownKey, "somebody", "PX", 3_600_000}, []any{"HSET", leaseKey, "token", "another", "holder", "somebody"},
+		[]any{"PEXPIRE", leaseKey, 20_000})
 	below, pressed := atRatio(t, c, 0.5), atRatio(t, c, 0.67)
 	unconfirmed := func(r *janitor.Request) { r.Confirmed = false }
 	broad := func(r *janitor.Request) {
