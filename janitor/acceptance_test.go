@@ -452,7 +452,7 @@ func TestWithATargetOnlyAllowedKeysGoTheOldestOfTheFirstFamiliesFirst(t *testing
 
 // readers are the commands that plan and dry-run may send: none of them changes anything.
 var readers = []string{
-	"HELLO", "AUTH", "SELECT", "PING", "CLIENT|SETNAME", "INFO", "DBSIZE", "SCAN", "PTTL", "RANDOMKEY", "TYPE", "MEMORY|USAGE", "OBJECT|IDLETIME",
+	"HELLO", "AUTH", "SELECT", "PING", "CLIENT|SETNAME", "INFO", "DBSIZE", "SCAN", "PTTL", "RANDOMKEY", "TYPE", "MEMORY|USAGE", "OBJECT|IDLETIME", "OBJECT|ENCODING",
 	"GET", "SCARD", "ZCARD", "HLEN", "LLEN", "PFCOUNT", "HGETALL",
 }
 

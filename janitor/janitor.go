@@ -122,9 +122,10 @@ type nodeJob struct {
 	surveyedDraws int
 	census        *ttlpolicy.Census
 	sampled       bool
-	largest       []float64   // bytes of the largest key seen of each family
-	floor         pace.Floor  // the shortest round trip
-	pipelines     *pace.Sizer // how many keys' facts are read at once
+	largest       []float64     // bytes of the largest key seen of each family
+	calibrations  []calibration // of each family
+	floor         pace.Floor    // the shortest round trip
+	pipelines     *pace.Sizer   // how many keys' facts are read at once
 	governor      *pace.Governor
 	turn          int // so that not always the same places of a pipeline are measured
 
@@ -195,7 +196,7 @@ func (j *job) connect(ctx context.Context) error {
 	nodes := j.space.Nodes()
 	j.report.Nodes = make([]NodeReport, len(nodes))
 	for i, node := range nodes {
-		n := &nodeJob{job: j, node: node, report: &j.report.Nodes[i], info: node.First(), largest: make([]float64, len(j.rules))}
+		n := &nodeJob{job: j, node: node, report: &j.report.Nodes[i], info: node.First(), largest: make([]float64, len(j.rules)), calibrations: make([]calibration, len(j.rules))}
 		n.describe()
 		if err := n.info.Ready(node.Addr()); err != nil {
 			return err

@@ -314,11 +314,11 @@ func (l *ledger) settle(p parcel, r keyspace.Removal) (rest parcel) {
 		l.unmarked = r.Unmarked
 	}
 	if r.Measured > 0 {
-		extra := l.n.overhead(ttlpolicy.Facts{Expiry: ttlpolicy.Expiring})
+		facts := ttlpolicy.Facts{Expiry: ttlpolicy.Expiring}
 		if p.persistent {
-			extra = l.n.overhead(ttlpolicy.Facts{Expiry: ttlpolicy.Persistent})
+			facts.Expiry = ttlpolicy.Persistent
 		}
-		bytes = float64(gone) * (float64(r.Bytes)/float64(r.Measured) + extra)
+		bytes = float64(gone) * l.n.weightOf(p.family, float64(r.Bytes)/float64(r.Measured), facts)
 	}
 	t.bytes += bytes
 	l.goneKeys += gone + perhaps

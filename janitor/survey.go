@@ -153,7 +153,7 @@ func (n *nodeJob) look(ctx context.Context, census *ttlpolicy.Census, keys []str
 			return err
 		}
 		for i, f := range facts {
-			census.Add(chunk[i].family, f.Facts, n.weight(f), elapsed)
+			census.Add(chunk[i].family, f.Facts, n.weight(chunk[i].family, f), elapsed)
 		}
 	}
 	return nil
@@ -218,6 +218,9 @@ func (n *nodeJob) facts(ctx context.Context, chunk []found, each int) ([]keyspac
 	if err != nil {
 		return nil, 0, err
 	}
+	if err := n.calibrate(ctx, chunk, facts); err != nil {
+		return nil, 0, err
+	}
 	for i := range facts {
 		facts[i].Protected = chunk[i].protected
 		n.largest[chunk[i].family] = max(n.largest[chunk[i].family], facts[i].Bytes)
@@ -253,23 +256,6 @@ func (n *nodeJob) page(ctx context.Context, pages *pace.Sizer, cursor uint64, ma
 		pages.Shrink()
 	}
 	return keys, next, nil
-}
-
-// weight is what deleting a key should give back: its MEMORY USAGE and what that leaves out.
-func (n *nodeJob) weight(f keyspace.KeyFacts) float64 {
-	if f.Bytes < 0 {
-		return -1
-	}
-	return f.Bytes + n.overhead(f.Facts)
-}
-
-// overhead is what MEMORY USAGE leaves out of one key.
-func (n *nodeJob) overhead(f ttlpolicy.Facts) float64 {
-	perKey, perExpire := n.info.Overhead()
-	if f.Expiry == ttlpolicy.Expiring {
-		return perKey + perExpire
-	}
-	return perKey
 }
 
 func (n *nodeJob) progress(p Progress) {

@@ -213,7 +213,7 @@ func (w *walker) decide(ctx context.Context, k found, f keyspace.KeyFacts, elaps
 		w.ledger.missed(k.family)
 		return nil
 	}
-	verdict := w.census.Add(k.family, f.Facts, w.weight(f), elapsed)
+	verdict := w.census.Add(k.family, f.Facts, w.weight(k.family, f), elapsed)
 	if !verdict.Eligible {
 		w.ledger.keep(k.family, verdict.Reason)
 		return nil
@@ -231,9 +231,9 @@ func (w *walker) decide(ctx context.Context, k found, f keyspace.KeyFacts, elaps
 		return nil // an earlier walk of this dry run has it among what would have gone
 	}
 	if f.Bytes >= 0 {
-		w.ledger.weighed(k.family, w.weight(f))
+		w.ledger.weighed(k.family, w.weight(k.family, f))
 	}
-	return w.collect(ctx, k, w.weight(f), f.Expiry == ttlpolicy.Persistent)
+	return w.collect(ctx, k, w.weight(k.family, f), f.Expiry == ttlpolicy.Persistent)
 }
 
 // pass sends a key on its way unjudged: its batch judges it.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -38,20 +39,20 @@ func (e *Forbidden) Error() string {
 
 // allowList is what one connection may send.
 type allowList struct {
-	commands map[string]string // the subcommand that it must have, "" for any argument
+	commands map[string][]string // of which subcommands it must have one; nil for any argument
 	digests  map[string]bool
 }
 
 func newAllowList(mode Mode) *allowList {
 	list := &allowList{
-		commands: map[string]string{"CLIENT": "SETNAME", "MEMORY": "USAGE", "OBJECT": "IDLETIME"},
+		commands: map[string][]string{"CLIENT": {"SETNAME"}, "MEMORY": {"USAGE"}, "OBJECT": {"IDLETIME", "ENCODING"}},
 		digests:  map[string]bool{},
 	}
 	for _, name := range []string{
 		"HELLO", "AUTH", "SELECT", "PING", "INFO", "DBSIZE", "SCAN", "PTTL", "RANDOMKEY", "TYPE",
 		"GET", "SCARD", "ZCARD", "HLEN", "LLEN", "PFCOUNT", "HGETALL",
 	} {
-		list.commands[name] = ""
+		list.commands[name] = nil
 	}
 	if mode == Evicting {
 		for _, s := range writingScripts() {
@@ -65,8 +66,8 @@ func newAllowList(mode Mode) *allowList {
 // apart; count is how many it has.
 func permit[T string | []byte](l *allowList, args []T, count int) error {
 	name := strings.ToUpper(string(args[0]))
-	if subcommand, ok := l.commands[name]; ok {
-		if subcommand == "" || count > 1 && strings.EqualFold(string(args[1]), subcommand) {
+	if subcommands, ok := l.commands[name]; ok {
+		if subcommands == nil || count > 1 && slices.Contains(subcommands, strings.ToUpper(string(args[1]))) {
 			return nil
 		}
 	}

@@ -48,7 +48,7 @@ var scripting = [][]any{
 var reading = [][]any{
 	{"hello", 2}, {"AUTH", "p"}, {"select", 3}, {"ping"}, {"Client", "SetName", "n"}, {"info"}, {"info", "commandstats"}, {"dbsize"},
 	{"scan", 0, "count", 100}, {"PTTL", "k"}, {"pttl", []byte("k\r\n*1\r\n$8\r\nFLUSHALL\r\n")}, {"randomkey"}, {"type", "k"},
-	{"memory", "usage", "k"}, {"MEMORY", "USAGE", ""}, {"object", "idletime", "k"}, {"get", "k"}, {"scard", "k"}, {"zcard", "k"},
+	{"memory", "usage", "k"}, {"MEMORY", "USAGE", ""}, {"object", "idletime", "k"}, {"object", "encoding", "k"}, {"get", "k"}, {"scard", "k"}, {"zcard", "k"},
 	{"hlen", "k"}, {"llen", "k"}, {"pfcount", "k"}, {"hgetall", "k"},
 }
 
@@ -401,7 +401,7 @@ func TestReadingSendsOnlyCommandsThatRead(t *testing.T) {
 	}
 	for command := range s.CommandStats(ctx) {
 		switch command {
-		case "hello", "client|setname", "info", "scan", "pttl", "object|idletime", "memory|usage", "randomkey", "dbsize", "ping",
+		case "hello", "client|setname", "info", "scan", "pttl", "object|idletime", "object|encoding", "memory|usage", "randomkey", "dbsize", "ping",
 			"hgetall", "type", "get", "scard", "zcard", "hlen", "llen", "pfcount", "config|resetstat":
 		default:
 			t.Errorf("the server ran %s", command)
