@@ -164,10 +164,10 @@ func (s *site) fill(t *testing.T) {
 			pipe.Set(t.Context(), prefix+strconv.FormatUint(random.Uint64(), 16), strings.Repeat("x", size), ttl)
 		}
 	}
-	sow(5000, "ml_results:", 1200, 2*time.Hour)
+	sow(2000, "ml_results:", 3000, 2*time.Hour)
 	sow(600, "combot_cache:1:view:", 800, time.Hour)
 	sow(300, "combot_cache:1:django.contrib.sessions.cache", 300, 20*time.Minute)
-	sow(9000, "result:", 500, 2*time.Hour)
+	sow(1800, "result:", 3000, 2*time.Hour)
 	sow(50, "user:", 500, 24*time.Hour)
 	if _, err := pipe.Exec(t.Context()); err != nil {
 		t.Fatal(err)
