@@ -351,8 +351,9 @@ func remaining(t *testing.T, c *redis.Client, of map[string]redistest.Key) map[s
 			}
 		}
 	}
-	if total := dbSize(t, c); total > int64(len(left))+1 {
-		t.Errorf("%d keys are there of which at most %d were", total, len(left)+1)
+	own := countKeys(t, c, "redis-janitor:*")
+	if total := dbSize(t, c); total != int64(len(left))+own {
+		t.Errorf("%d keys are there, of which %d were and %d are the janitor's own", total, len(left), own)
 	}
 	return left
 }

@@ -3,7 +3,6 @@ package janitor_test
 import (
 	"context"
 	"fmt"
-	"maps"
 	"strconv"
 	"strings"
 	"testing"
@@ -138,7 +137,7 @@ func TestAnEarlierStepsWordStands(t *testing.T) {
 		r.Policy.Families = append(r.Policy.Families, janitor.Family{Name: "broad", Match: []string{"m*"}, Rule: ttlpolicy.Rule{Family: "broad", Lifetime: time.Hour}})
 	}
 	full := activeUsers(100)
-	before := redistest.Snapshot(t.Context(), c)
+	all := dbSize(t, c)
 	for _, c := range []struct {
 		name    string
 		server  *redistest.Server
@@ -161,8 +160,8 @@ func TestAnEarlierStepsWordStands(t *testing.T) {
 			expect(t, clean(t, c.server, c.changes...), c.outcome, c.reason, c.exit)
 		})
 	}
-	if !maps.Equal(before, redistest.Snapshot(t.Context(), c)) {
-		t.Error("something was changed")
+	if n := dbSize(t, c); n != all {
+		t.Errorf("%d keys went", all-n)
 	}
 }
 
