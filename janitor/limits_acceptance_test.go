@@ -3,7 +3,6 @@ package janitor_test
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"strings"
 	"testing"
@@ -61,57 +60,6 @@ func TestMaxBytesBoundsWhatIsFreed(t *testing.T) {
 	// Connections and scripts, which came with the run, take some.
 	if freed := before - usedMemory(t, c); freed > limit*11/10 || freed < limit*7/10 {
 		t.Errorf("memory fell by %d, of %d allowed", freed, limit)
-	}
-}
-
-func TestADeadlineEndsARunWhereverItIs(t *testing.T) {
-	s := redistest.Start(t)
-	c := s.Client()
-	plantSome(t, c)
-	do(t, c, []any{"SET", cooldownKey, "somebody", "PX", 60_000})
-	evicted := int64(0)
-	for _, deadline := range []time.Duration{1, time.Microsecond, time.Millisecond, 2 * time.Millisecond, 5 * time.Millisecond,
-		10 * time.Millisecond, 20 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 300 * time.Millisecond, time.Second} {
-		before := dbSize(t, c)
-		r := clean(t, s, atCleanup, noTarget, calm, func(r *janitor.Request) { r.Deadline, r.MaxRate = deadline, 200 })
-		expect(t, r, janitor.Incomplete, janitor.Deadline, 3)
-		if gone := before - dbSize(t, c); gone != r.Totals.Evicted {
-			t.Errorf("%s: %d keys went and %d were counted", deadline, gone, r.Totals.Evicted)
-		}
-		evicted += r.Totals.Evicted
-		if keyExists(t, c, leaseKey) {
-			t.Errorf("%s: the lease is still there", deadline)
-		}
-	}
-	if evicted == 0 {
-		t.Error("no run came to a deletion")
-	}
-}
-
-func TestASignalEndsARunWhereverItIs(t *testing.T) {
-	s := redistest.Start(t)
-	c := s.Client()
-	plantSome(t, c)
-	do(t, c, []any{"SET", cooldownKey, "somebody", "PX", 60_000})
-	evicted := int64(0)
-	for i := range 40 {
-		before := dbSize(t, c)
-		ctx, cancel := context.WithCancelCause(t.Context())
-		after := rand.N(time.Duration(i*i+1) * time.Millisecond / 4)
-		timer := time.AfterFunc(after, func() { cancel(&janitor.Signal{Name: "SIGINT", Exit: 130}) })
-		r := cleanOn(ctx, t, t.TempDir(), s, atCleanup, noTarget, calm, func(r *janitor.Request) { r.MaxRate = 100 })
-		timer.Stop()
-		expect(t, r, janitor.Incomplete, janitor.Interrupted, 130)
-		if gone := before - dbSize(t, c); gone != r.Totals.Evicted {
-			t.Errorf("after %s: %d keys went and %d were counted", after, gone, r.Totals.Evicted)
-		}
-		evicted += r.Totals.Evicted
-		if keyExists(t, c, leaseKey) {
-			t.Errorf("after %s: the lease is still there", after)
-		}
-	}
-	if evicted == 0 {
-		t.Error("no run came to a deletion")
 	}
 }
 
