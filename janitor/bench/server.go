@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"redis-janitor/janitor/keyspace"
+	"redis-janitor/janitor/redistest"
+)
+
+// host lets package redistest start servers outside of a test: what would fail the test panics with a failure,
+// which main reports.
+type host struct {
+	testing.TB
+	ends []func()
+}
+
+// failure is what redistest could not do.
+type failure struct{ error }
+
+func (h *host) Helper()                           {}
+func (h *host) Failed() bool                      { return false }
+func (h *host) Cleanup(f func())                  { h.ends = append(h.ends, f) }
+func (h *host) Logf(string, ...any)               {}
+func (h *host) Errorf(format string, args ...any) { h.Fatalf(format, args...) }
+func (h *host) Fatalf(format string, args ...any) { panic(failure{fmt.Errorf(format, args...)}) }
+
+func (h *host) close() {
+	for i := len(h.ends) - 1; i >= 0; i-- {
+		h.ends[i]()
+	}
+	h.ends = nil
+}
+
+// server is one private redis-server with the snapshots that it is started again from.
+type server struct {
+	*redistest.Server
+	host   *host
+	client *redis.Client
+}
+
+// startServer starts an empty server. Snapshots are neither compressed nor summed: that time is nobody's.
+func startServer(args ...string) *server {
+	h := &host{}
+	s := redistest.Start(h, append([]string{"--dbfilename", "dump.rdb", "--rdbcompression", "no", "--rdbchecksum", "no"}, args...)...)
+	return &server{Server: s, host: h, client: s.Client()}
+}
+
+func (s *server) close() { s.host.close() }
+
+func (s *server) snapshotPath(name string) string { return filepath.Join(s.Dir, name+".snapshot") }
+
+// save keeps the keyspace as it is now under a name.
+func (s *server) save(ctx context.Context, name string) error {
+	if err := s.client.ConfigSet(ctx, "save", "").Err(); err != nil {
+		return err
+	}
+	saving := redis.NewClient(&redis.Options{Addr: s.Addr, Protocol: 2, DisableIdentity: true, ReadTimeout: 10 * time.Minute, MaxRetries: -1})
+	defer saving.Close()
+	if err := saving.Save(ctx).Err(); err != nil {
+		return fmt.Errorf("save the keyspace: %w", err)
+	}
+	return os.Rename(filepath.Join(s.Dir, "dump.rdb"), s.snapshotPath(name))
+}
+
+// restore starts the server anew with a saved keyspace, so that no way inherits what an earlier one left behind:
+// fragmented memory, a table half resized, loaded scripts.
+func (s *server) restore(ctx context.Context, name string) error {
+	s.Kill()
+	dump := filepath.Join(s.Dir, "dump.rdb")
+	if err := os.Remove(dump); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := os.Link(s.snapshotPath(name), dump); err != nil {
+		return err
+	}
+	s.Restart(s.host)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	for {
+		info, err := s.info(ctx)
+		if loading, _ := info.Int("loading"); err == nil && loading == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (s *server) info(ctx context.Context) (keyspace.Info, error) {
+	text, err := s.client.Info(ctx).Result()
+	return keyspace.ParseInfo(text), err
+}
+
+// cpu is the processor time that the server has used, in all its threads.
+func (s *server) cpu(ctx context.Context) (time.Duration, error) {
+	info, err := s.info(ctx)
+	if err != nil {
+		return 0, err
+	}
+	total := time.Duration(0)
+	for _, field := range []string{"used_cpu_user", "used_cpu_sys"} {
+		seconds, err := strconv.ParseFloat(info.Text(field), 64)
+		if err != nil {
+			return 0, fmt.Errorf("read %s of redis-server: %w", field, err)
+		}
+		total += time.Duration(seconds * float64(time.Second))
+	}
+	return total, nil
+}
+
+// drain waits until what was unlinked is really freed.
+func (s *server) drain(ctx context.Context) error {
+	for {
+		info, err := s.info(ctx)
+		if err != nil {
+			return err
+		}
+		if info.PendingFrees() == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// left is the number of keys that are not the janitor's own.
+func (s *server) left(ctx context.Context) (int64, error) {
+	size, err := s.client.DBSize(ctx).Result()
+	if err != nil {
+		return 0, err
+	}
+	own, err := s.client.Exists(ctx, keyspace.LeaseKey, keyspace.CooldownKey).Result()
+	return size - own, err
+}
