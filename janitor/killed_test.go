@@ -34,14 +34,14 @@ func build(t *testing.T) (binary string) {
 	return binary
 }
 
-// instance is one janitor at work.
-type instance struct {
+// process is one janitor at work.
+type process struct {
 	*exec.Cmd
 	stdout, stderr bytes.Buffer
 }
 
 // start starts an execute at level force, on the host whose locks live in lockDir, that reports in JSON.
-func start(t *testing.T, binary, addr, lockDir string, args ...string) *instance {
+func start(t *testing.T, binary, addr, lockDir string, args ...string) *process {
 	t.Helper()
 	p := prepare(binary, addr, lockDir, args...)
 	p.Stdout, p.Stderr = &p.stdout, &p.stderr
@@ -52,9 +52,9 @@ func start(t *testing.T, binary, addr, lockDir string, args ...string) *instance
 	return p
 }
 
-func prepare(binary, addr, lockDir string, args ...string) *instance {
+func prepare(binary, addr, lockDir string, args ...string) *process {
 	words := append([]string{"execute", "-u", "redis://" + addr, "-o", "json", "--yes", "--level", "force", "--target", "none", "--ignore-busy"}, args...)
-	p := &instance{Cmd: exec.Command(binary, words...)}
+	p := &process{Cmd: exec.Command(binary, words...)}
 	p.Env = []string{"TMPDIR=" + lockDir, "PATH=" + os.Getenv("PATH")}
 	return p
 }
@@ -79,7 +79,7 @@ func pinnedPolicy(t *testing.T, binary string) (file string) {
 }
 
 // end waits for a janitor's end and reads its report.
-func (p *instance) end(t *testing.T) *janitor.Report {
+func (p *process) end(t *testing.T) *janitor.Report {
 	t.Helper()
 	err := p.Wait()
 	var exit *exec.ExitError
