@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"unicode"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -50,8 +51,15 @@ type Error struct {
 	Err  error
 }
 
+// Error leaves out what could do more to a terminal than print.
 func (e *Error) Error() string {
-	return fmt.Sprintf("%s on %s: %v", e.Op, e.Addr, e.Err)
+	text := strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '?'
+		}
+		return r
+	}, e.Err.Error())
+	return fmt.Sprintf("%s on %s: %s", e.Op, e.Addr, text)
 }
 
 func (e *Error) Unwrap() error { return e.Err }
@@ -121,7 +129,17 @@ func fail(ctx context.Context, op, addr string, err error) error {
 	if kind == Unreachable && !sent && ctx.Err() != nil {
 		kind = Stopped
 	}
-	return &Error{Op: op, Addr: addr, Kind: kind, Hint: hint(kind), Sent: sent, Err: err}
+	if kind == NoCommand {
+		// The server repeats what it was sent, and that may be a password.
+		text, _, _ := strings.Cut(err.Error(), ", with args beginning with:")
+		err = errors.New(text)
+	}
+	advice := hint(kind)
+	var silent *hangUp
+	if kind == Unreachable && errors.As(err, &silent) {
+		advice = "this may be a TLS port (rediss://), a proxy without a server behind it, or a server that is going down"
+	}
+	return &Error{Op: op, Addr: addr, Kind: kind, Hint: advice, Sent: sent, Err: err}
 }
 
 // parting is a connection that the server closed after it had said why.
@@ -133,11 +151,25 @@ type parting struct {
 func (e *parting) Error() string { return e.said }
 func (e *parting) Unwrap() error { return e.err }
 
+// hangUp is a connection that the server closed before it had said a word.
+type hangUp struct{ err error }
+
+func (e *hangUp) Error() string { return "it hung up before it said a word: " + e.err.Error() }
+func (e *hangUp) Unwrap() error { return e.err }
+
+// stranger is something that does not speak RESP.
+type stranger struct{ said string }
+
+func (e *stranger) Error() string { return fmt.Sprintf("it answered %q, which no Redis does", e.said) }
+
 // handshake is a TLS handshake that failed.
 type handshake struct{ err error }
 
 func (e *handshake) Error() string { return "TLS handshake: " + e.err.Error() }
 func (e *handshake) Unwrap() error { return e.err }
+
+// tlsAlert begins what a TLS port answers to anything else (RFC 8446, 5.1).
+const tlsAlert = 0x15
 
 // classify tells a failure's kind, and whether a script may have been run all the same.
 func classify(err error) (kind Kind, sent bool) {
@@ -145,6 +177,7 @@ func classify(err error) (kind Kind, sent bool) {
 	var forbidden *Forbidden
 	var farewell *parting
 	var secured *handshake
+	var alien *stranger
 	var operation *net.OpError
 	var network net.Error
 	var nothing unsent
@@ -154,6 +187,11 @@ func classify(err error) (kind Kind, sent bool) {
 		return Other, false
 	case errors.As(err, &farewell):
 		return classifyAnswer(farewell.said), sent
+	case errors.As(err, &alien):
+		if alien.said[0] == tlsAlert {
+			return TLS, sent
+		}
+		return NotRedis, sent
 	case errors.As(err, &answer):
 		return classifyAnswer(answer.Error()), false
 	case errors.Is(err, context.Canceled):

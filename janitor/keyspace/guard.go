@@ -8,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -140,6 +142,7 @@ type guardedConn struct {
 	count    int
 	script   bool   // a script was written, and its answer has not been seen
 	answered bool   // something was read since the last writing
+	heard    bool   // something was read at all
 	said     string // the last thing that was read, where it was an error
 	broken   error
 }
@@ -191,7 +194,7 @@ func (c *guardedConn) Write(p []byte) (int, error) {
 		n, err := c.Conn.Write(data[:whole])
 		c.script = c.script || script && n > 0
 		if err != nil {
-			return 0, c.told(err)
+			return 0, c.told(c.lastWord(err))
 		}
 	}
 	c.tail = append(c.tail[:0], data[whole:]...)
@@ -202,11 +205,9 @@ func (c *guardedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if n > 0 {
-		c.answered, c.said = true, ""
-		if p[0] == '-' {
-			c.said, _, _ = strings.Cut(string(p[1:n]), "\r\n")
-		}
+	var alien *stranger
+	if err = c.hear(p[:n], err); errors.As(err, &alien) {
+		n = 0 // nothing for the client to make something of
 	}
 	if err != nil {
 		err = c.told(err)
@@ -214,12 +215,50 @@ func (c *guardedConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// told adds to an error of the connection what else is known of it: that it cannot hide what a
-// script did, and what the server had said before it hung up on us. The client takes a refused
-// HELLO for a server that is too old to know it, and goes on until the connection breaks.
+// lastWord looks for what a server said before it closed a new connection, which the error of
+// writing to it does not tell: that there are too many, or which certificate it wants.
+func (c *guardedConn) lastWord(err error) error {
+	if c.heard {
+		return err
+	}
+	// What there is has arrived before the end of the connection did.
+	if deadlineErr := c.Conn.SetReadDeadline(time.Now().Add(10 * time.Millisecond)); deadlineErr != nil {
+		return err
+	}
+	data := make([]byte, 256)
+	n, readErr := c.Conn.Read(data)
+	var alert *net.OpError
+	if errors.As(readErr, &alert) && alert.Op == "remote error" {
+		return readErr
+	}
+	return c.hear(data[:n], err)
+}
+
+// hear takes notice of what was read.
+func (c *guardedConn) hear(data []byte, err error) error {
+	if len(data) == 0 {
+		return err
+	}
+	first := !c.heard
+	c.answered, c.heard, c.said = true, true, ""
+	if data[0] == '-' {
+		c.said, _, _ = strings.Cut(string(data[1:]), "\r\n")
+	}
+	if first && !strings.ContainsRune("+-:$*%~_#,(!=>|", rune(data[0])) {
+		return &stranger{string(data[:min(len(data), 8)])}
+	}
+	return err
+}
+
+// told adds to an error of the connection what else is known of it: that no script was under way,
+// and what the server had said before it hung up on us. The client takes a refused HELLO for a
+// server that is too old to know it, and goes on until the connection breaks.
 func (c *guardedConn) told(err error) error {
+	var alien *stranger
 	if kind := classifyAnswer(c.said); kind == MaxClients || strings.HasPrefix(c.said, "DENIED ") {
 		err = &parting{c.said, err}
+	} else if !c.heard && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.As(err, &alien) {
+		err = &hangUp{err}
 	}
 	if c.script {
 		return err

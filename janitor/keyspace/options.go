@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -54,11 +55,11 @@ func (o Options) parseTarget(raw string) (target, error) {
 	}
 	parsed, err := url.Parse(raw)
 	switch {
-	case err != nil:
+	case err != nil || parsed.Opaque != "":
 		return bad("it is no URL")
 	case parsed.Scheme != "redis" && parsed.Scheme != "rediss" && parsed.Scheme != "unix":
 		return bad("it has none of the schemes redis, rediss and unix")
-	case parsed.Fragment != "":
+	case strings.Contains(raw, "#"):
 		return bad("it holds a '#'")
 	}
 	options, err := redis.ParseURL(raw)
