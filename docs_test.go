@@ -361,6 +361,9 @@ func TestLinksBetweenThePagesLeadSomewhere(t *testing.T) {
 func TestPagesThatTheProgramNamesExist(t *testing.T) {
 	found := 0
 	for file, source := range sources(t, false) {
+		if strings.HasPrefix(file, "janitor/bench/") {
+			continue // it writes its page itself
+		}
 		for _, name := range regexp.MustCompile(`\bdocs/[a-z-]+\.md`).FindAllString(source, -1) {
 			found++
 			if _, err := os.Stat(name); err != nil {
