@@ -200,6 +200,34 @@ func TestARunEndsAlsoWhereOthersWriteMoreThanItCanFree(t *testing.T) {
 	}
 }
 
+func TestFamiliesKeepTheirOrderAlsoWhenTheLastWaterlineIsRaised(t *testing.T) {
+	s := startLean(t)
+	c := s.Client()
+	stocks := []stock{evenly("first:", 24_000, 10*time.Minute, time.Hour, bytesEach(300)), evenly("second:", 5_000, 10*time.Minute, time.Hour, bytesEach(300))}
+	fill(t, s, writeString, stocks...)
+	limit := settledMemory(t, c) * 100 / 80
+	// Before each reading others write a little, so that no walk reaches the target. They stop after the eighth, when the
+	// janitor has given up on chasing them by small steps.
+	p, others, walks, n := redistest.Proxy(t, s.Addr), s.Client(), 0, 0
+	p.Answer(func(cmd []string) (string, bool) {
+		switch {
+		case strings.EqualFold(cmd[0], "SCAN") && cmd[1] == "0":
+			walks++
+		case strings.EqualFold(cmd[0], "INFO") && walks > 0 && walks < 9:
+			if err := others.Set(t.Context(), "others:"+strconv.Itoa(n), strings.Repeat("v", int(limit/1000)), 0).Err(); err != nil {
+				t.Errorf("writing: %v", err)
+			}
+			n++
+		}
+		return "", false
+	})
+	r := clean(t, s, fast, cleaning(limit, first, second), through(p))
+	expect(t, r, janitor.Evicted, janitor.TargetReached, 0)
+	if gone := stocks[1].gone(keysOf(t, c)); r.Nodes[0].Walks != 9 || gone > 0 {
+		t.Errorf("%d keys of the second family went in %d walks", gone, r.Nodes[0].Walks)
+	}
+}
+
 func TestATargetThatCannotBeReachedIsToldBeforeAnythingIsDeleted(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
