@@ -158,7 +158,7 @@ func (f *policyFlags) add(cmd *cobra.Command) {
 	f.level = choice(cmd, "level", "", "", "act as if the probe had said so", "cleanup", "force", "critical")
 	flags.StringVar(&f.target, "target", "", "where to stop: `SIZE`, PERCENT of the limit, or none to evict all that is eligible")
 	flags.Int64Var(&f.activeUsers, "active-users", -1, "how many users are active, in the place of counting them")
-	flags.Lookup("active-users").DefValue = ""
+	flags.Lookup("active-users").DefValue = "0" // which help leaves out
 	flags.BoolVar(&f.ignoreCooldown, "ignore-cooldown", false, "act also within the cooldown of the last eviction")
 	flags.BoolVar(&f.ignoreBusy, "ignore-busy", false, "act also while many users are active")
 }

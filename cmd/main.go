@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -130,21 +131,26 @@ func (sys System) refuse(command string, code int, reason janitor.Reason, err er
 	return code
 }
 
+// outputFlag is --output or -o, alone or behind short flags that take no value, with its value or without.
+var outputFlag = regexp.MustCompile(`^(?:--output(?:=(.*))?|-[hqv]*o(?:=?(.+))?)$`)
+
 // wantsJSON looks for -o json itself, because it must be honoured also where the flags can't be parsed.
 func wantsJSON(args []string) bool {
+	value := ""
 	for i, arg := range args {
-		switch arg {
-		case "--":
-			return false
-		case "-ojson", "-o=json", "--output=json":
-			return true
-		case "-o", "--output":
-			if i+1 < len(args) && args[i+1] == "json" {
-				return true
-			}
+		if arg == "--" {
+			break
+		}
+		found := outputFlag.FindStringSubmatch(arg)
+		switch {
+		case found == nil:
+		case found[1]+found[2] != "":
+			value = found[1] + found[2]
+		case i+1 < len(args):
+			value = args[i+1]
 		}
 	}
-	return false
+	return value == "json"
 }
 
 func (sys System) getenv(name string) string {

@@ -54,7 +54,33 @@ deletes nothing; then execute.
 	root.SetOut(sys.Out)
 	root.SetErr(sys.Err)
 	root.AddCommand(newPlan(sys), newDryRun(sys), newExecute(sys), newDemo(sys), newVersion(sys))
+	completeBuiltins(root, sys)
 	return root
+}
+
+// completeBuiltins has the commands that cobra brings along end as all others do: it takes an unknown
+// shell or topic for a call for help, and a script that could not be written for wrong usage.
+func completeBuiltins(root *cobra.Command, sys System) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Args = func(_ *cobra.Command, topic []string) error {
+				_, rest, err := root.Find(topic)
+				if err == nil && len(rest) > 0 {
+					err = fmt.Errorf("unknown help topic %q", rest)
+				}
+				return err
+			}
+		case "completion":
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+			for _, shell := range cmd.Commands() {
+				write := shell.RunE
+				shell.RunE = func(cmd *cobra.Command, args []string) error { return sys.written(write(cmd, args)) }
+			}
+		}
+	}
 }
 
 func newVersion(sys System) *cobra.Command {
