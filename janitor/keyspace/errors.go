@@ -53,13 +53,17 @@ type Error struct {
 
 // Error leaves out what could do more to a terminal than print.
 func (e *Error) Error() string {
-	text := strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return '?'
+	return fmt.Sprintf("%s on %s: %s", e.Op, e.Addr, plain(e.Err.Error()))
+}
+
+// plain replaces what does not simply print in what somebody else has written.
+func plain(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
 		}
-		return r
-	}, e.Err.Error())
-	return fmt.Sprintf("%s on %s: %s", e.Op, e.Addr, text)
+		return '?'
+	}, text)
 }
 
 func (e *Error) Unwrap() error { return e.Err }
@@ -108,6 +112,8 @@ func hint(kind Kind) string {
 		return "this server does not know, or has renamed, a command that is needed: docs/compatibility.md"
 	case NoScript:
 		return "the server forgets scripts as soon as it has been given them: is something flushing them (SCRIPT FLUSH), or is a proxy before several servers?"
+	case WrongType:
+		return "a key holds something of another type than is expected: see who writes it (redis-janitor:* are the janitor's own)"
 	case ClusterDown:
 		return "the cluster does not serve all of its slots: see CLUSTER INFO"
 	case Restarted:

@@ -2,6 +2,7 @@ package keyspace
 
 import (
 	"errors"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -22,7 +23,7 @@ func ParseInfo(text string) Info {
 			continue
 		}
 		if name, value, ok := strings.Cut(line, ":"); ok && name != "" {
-			info.fields[name] = value
+			info.fields[name] = plain(value)
 		}
 	}
 	return info
@@ -34,13 +35,19 @@ func (i Info) Text(name string) string { return i.fields[name] }
 // Int returns a whole number; false where the server does not give it, or gives something else.
 func (i Info) Int(name string) (int64, bool) {
 	n, err := strconv.ParseInt(i.fields[name], 10, 64)
-	return n, err == nil
+	if err != nil {
+		return 0, false
+	}
+	return n, true
 }
 
 // Float returns a number; false where the server does not give it, or gives something else.
 func (i Info) Float(name string) (float64, bool) {
 	n, err := strconv.ParseFloat(i.fields[name], 64)
-	return n, err == nil
+	if err != nil || math.IsNaN(n) || math.IsInf(n, 0) {
+		return 0, false
+	}
+	return n, true
 }
 
 // Keys returns how many keys a database has, and how many of them have a TTL. A database without
@@ -49,7 +56,7 @@ func (i Info) Keys(db int) (keys, expires int64) {
 	for part := range strings.SplitSeq(i.fields["db"+strconv.Itoa(db)], ",") {
 		name, value, _ := strings.Cut(part, "=")
 		n, err := strconv.ParseInt(value, 10, 64)
-		if err != nil {
+		if err != nil || n < 0 {
 			continue
 		}
 		switch name {
@@ -80,11 +87,11 @@ func (i Info) Server() string {
 // does not count for eviction (replication and AOF buffers; evict.c, freeMemoryGetNotCountedMemory).
 func (i Info) UsedMemory() (int64, bool) {
 	used, ok := i.Int("used_memory")
-	if !ok {
+	if !ok || used < 0 {
 		return 0, false
 	}
 	uncounted, _ := i.Int("mem_not_counted_for_evict")
-	return used - uncounted, true
+	return used - min(max(uncounted, 0), used), true
 }
 
 // Ready is an *Error while the server still loads its data: it answers INFO then, but tells neither its
@@ -118,7 +125,7 @@ func (i Info) Forking() string {
 // PendingFrees counts values that were unlinked and wait to be freed in the background.
 func (i Info) PendingFrees() int64 {
 	n, _ := i.Int("lazyfree_pending_objects")
-	return n
+	return max(n, 0)
 }
 
 // TellsIdleTimes is false where the eviction policy keeps frequencies in the place of idle times

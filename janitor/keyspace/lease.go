@@ -33,8 +33,9 @@ func (n *Node) TakeLease(ctx context.Context, token, name, since string, lasts t
 		return Holder{}, false, &Error{Op: "take the lease", Addr: n.addr, Kind: Other,
 			Err: fmt.Errorf("the lease script answered something unexpected: %.80v", answer)}
 	}
-	holder.Name, _ = fields[1].(string)
-	holder.Since, _ = fields[2].(string)
+	name, _ = fields[1].(string)
+	since, _ = fields[2].(string)
+	holder.Name, holder.Since = plain(name), plain(since)
 	if ms, ok := fields[3].(int64); ok && ms > 0 {
 		holder.Left = time.Duration(ms) * time.Millisecond
 	}
@@ -47,7 +48,8 @@ func (n *Node) ReleaseLease(ctx context.Context, token string) error {
 	return err
 }
 
-// LeaseHolder tells who holds the lease, without taking or touching it; false where nobody does.
+// LeaseHolder tells who holds the lease, without taking or touching it; false where nobody does. A
+// key of that name that is no lease is an *Error of kind WrongType, as it is to TakeLease.
 func (n *Node) LeaseHolder(ctx context.Context) (holder Holder, held bool, err error) {
 	err = n.read(ctx, "read the lease", func() error {
 		fields, err := n.own.HGetAll(ctx, LeaseKey).Result()
@@ -55,9 +57,16 @@ func (n *Node) LeaseHolder(ctx context.Context) (holder Holder, held bool, err e
 			return err
 		}
 		ms, err := n.own.Do(ctx, "pttl", LeaseKey).Int64()
-		held = err == nil && ms != -2
-		holder = Holder{Name: fields["holder"], Since: fields["since"], Left: max(time.Duration(ms)*time.Millisecond, 0)}
-		return err
+		switch {
+		case err != nil || ms == -2:
+			return err // it ran out in between
+		case fields["token"] == "" || ms < 0:
+			return &Error{Op: "read the lease", Addr: n.addr, Kind: WrongType, Hint: hint(WrongType),
+				Err: fmt.Errorf("%s is in use for something else", LeaseKey)}
+		}
+		held = true
+		holder = Holder{Name: plain(fields["holder"]), Since: plain(fields["since"]), Left: time.Duration(ms) * time.Millisecond}
+		return nil
 	})
 	return holder, held, err
 }

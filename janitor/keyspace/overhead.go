@@ -72,10 +72,8 @@ func (i Info) shrinksBy(before, after int64) int64 {
 // buckets is the size of a table that has grown to so many entries: the next power of two (dict.c,
 // _dictNextExp).
 func buckets(entries int64) int64 {
-	if entries <= 4 {
-		return 4
-	}
-	return 1 << bits.Len64(uint64(entries-1))
+	const fewest, beyondAnyMemory = 4, 1 << 40
+	return 1 << bits.Len64(uint64(min(max(entries, fewest), beyondAnyMemory)-1))
 }
 
 // keepsKeysInValues is true where a key has no entry of its own in the tables.
