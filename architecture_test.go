@@ -29,6 +29,7 @@ var homes = []struct {
 	{"github.com/redis/go-redis/", []string{"janitor/keyspace", "janitor/redistest", "janitor/bench"}},
 	{"github.com/spf13/", []string{"cmd"}},
 	{"github.com/charmbracelet/", []string{"cmd"}},
+	{"github.com/prometheus/", []string{"cmd/metricsfile"}},
 	{"go.yaml.in/", []string{"cmd"}},
 }
 

@@ -105,7 +105,11 @@ func Run(ctx context.Context, sys System) int {
 		return ended.code
 	}
 	// Whatever else cobra returns it found before a command began: wrong usage.
-	return sys.refuse(calledCommand(root, sys.Args), janitor.ExitUsage, janitor.Usage, err)
+	called := calledCommand(root, sys.Args)
+	if called == "check" {
+		return sys.refuseCheck(err)
+	}
+	return sys.refuse(janitor.Refusal(called, version(), sys.Now(), janitor.ExitUsage, janitor.Usage, err), err)
 }
 
 // calledCommand is the name of the command that the arguments ask for, as far as they do.
@@ -118,17 +122,17 @@ func calledCommand(root *cobra.Command, args []string) string {
 }
 
 // refuse says why a command line or a policy cannot be carried out, as -o json wants it or in words.
-func (sys System) refuse(command string, code int, reason janitor.Reason, err error) int {
+func (sys System) refuse(r *janitor.Report, err error) int {
 	if wantsJSON(sys.Args) {
-		if writeErr := sys.writeJSON(janitor.Refusal(command, version(), sys.Now(), code, reason, err)); writeErr != nil {
+		if writeErr := sys.writeJSON(r); writeErr != nil {
 			fmt.Fprintf(sys.Err, "redis-janitor: %v\n", writeErr)
 		}
 	}
-	fmt.Fprintf(sys.Err, "redis-janitor %s: %v\n", strings.TrimPrefix(command, "redis-janitor"), err)
-	if code == janitor.ExitUsage {
+	fmt.Fprintf(sys.Err, "%s: %v\n", strings.TrimSpace("redis-janitor "+strings.TrimPrefix(r.Command, "redis-janitor")), err)
+	if r.ExitCode == janitor.ExitUsage {
 		fmt.Fprintln(sys.Err, "Run 'redis-janitor help' or add --help to the command for its flags.")
 	}
-	return code
+	return r.ExitCode
 }
 
 // outputFlag is --output or -o, alone or behind short flags that take no value, with its value or without.

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"redis-janitor/cmd/metricsfile"
 	"redis-janitor/cmd/policyfile"
 	"redis-janitor/janitor"
 	"redis-janitor/janitor/probe"
@@ -21,6 +23,7 @@ type runOptions struct {
 	policy       policyFlags
 	execute      executeFlags
 	output       outputFlags
+	metrics      metricsFlag
 	detailedExit bool
 }
 
@@ -92,6 +95,7 @@ func (o *runOptions) add(cmd *cobra.Command) {
 	o.connection.add(cmd.Flags())
 	o.policy.add(cmd)
 	o.output.add(cmd)
+	o.metrics.add(cmd.Flags())
 	cmd.Flags().SortFlags = false
 }
 
@@ -114,15 +118,25 @@ func (o *runOptions) run(cmd *cobra.Command, sys System) error {
 	libraryLog(log)
 	report := janitor.Run(cmd.Context(), req, o.env(sys, meter.Update, log))
 	meter.Close()
+	o.writeMetrics(cmd.Context(), sys, report)
 	return o.output.show(sys, report)
 }
 
+func (o *runOptions) writeMetrics(ctx context.Context, sys System, r *janitor.Report) {
+	o.metrics.write(ctx, &r.Warnings, o.output.logger(sys.Err), sys.Now(), func(ctx context.Context, file string, now time.Time) (string, error) {
+		return metricsfile.Run(ctx, file, r, now)
+	})
+}
+
 func (o *runOptions) refused(cmd *cobra.Command, sys System, err error) error {
+	code, reason := janitor.ExitPolicy, janitor.BadPolicy
 	var usage usageError
 	if errors.As(err, &usage) {
-		return exit{sys.refuse(cmd.Name(), janitor.ExitUsage, janitor.Usage, usage.error)}
+		code, reason, err = janitor.ExitUsage, janitor.Usage, usage.error
 	}
-	return exit{sys.refuse(cmd.Name(), janitor.ExitPolicy, janitor.BadPolicy, err)}
+	r := janitor.Refusal(cmd.Name(), version(), sys.Now(), code, reason, err)
+	o.writeMetrics(cmd.Context(), sys, r)
+	return exit{sys.refuse(r, err)}
 }
 
 func (o *runOptions) request(policy janitor.Policy, sys System) (janitor.Request, error) {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/charmbracelet/lipgloss"
 
-	"redis-janitor/janitor"
 	"redis-janitor/patterns"
 	"redis-janitor/ttlpolicy"
 )
@@ -42,7 +41,7 @@ func clean(s string, utf8Out bool) string {
 
 // cleaned is a copy of the report in which every string is safe to print. It goes by reflection so
 // that a field that is added to the report cannot be forgotten here.
-func cleaned(r *janitor.Report, utf8Out bool) *janitor.Report {
+func cleaned[R any](r *R, utf8Out bool) *R {
 	c := *r
 	cleanValue(reflect.ValueOf(&c).Elem(), utf8Out)
 	return &c
@@ -58,6 +57,13 @@ func cleanValue(v reflect.Value, utf8Out bool) {
 	case reflect.Struct:
 		for i := range v.NumField() {
 			cleanValue(v.Field(i), utf8Out)
+		}
+	case reflect.Pointer:
+		if !v.IsNil() {
+			own := reflect.New(v.Type().Elem())
+			own.Elem().Set(v.Elem())
+			cleanValue(own.Elem(), utf8Out)
+			v.Set(own)
 		}
 	case reflect.Slice:
 		own := reflect.MakeSlice(v.Type(), v.Len(), v.Len())

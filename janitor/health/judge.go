@@ -67,7 +67,10 @@ func (r *Report) judge(alerts janitor.Alerts) {
 	if r.Outcome == OK {
 		r.Reason = "ok"
 	}
-	r.ExitCode, r.Message, r.Hint = int(r.Outcome), strings.Join(texts, "; "), hint(r.Reason)
+	r.ExitCode, r.Message = int(r.Outcome), strings.Join(texts, "; ")
+	if r.Outcome != Unknown { // which says itself what is missing
+		r.Hint = hint(r.Reason)
+	}
 }
 
 // hint says what to do about a subject.
