@@ -8,18 +8,16 @@ import (
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
-
-	"redis-janitor/janitor"
 )
 
-// JSON writes a report as one indented document with a newline at its end. Characters like < stay
+// JSON writes a report, of a run or a check, as one indented document with a newline at its end. Characters like < stay
 // as they are: the document goes to jq, not into a web page.
-func JSON(out io.Writer, r *janitor.Report) error {
+func JSON(out io.Writer, report any) error {
 	var document bytes.Buffer
 	encoder := json.NewEncoder(&document)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
-	err := encoder.Encode(r)
+	err := encoder.Encode(report)
 	if err == nil {
 		_, err = out.Write(spelledOut(document.Bytes()))
 	}
