@@ -3,6 +3,7 @@ package janitor_test
 import (
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,21 +24,21 @@ for i = 1, ARGV[1] do redis.call('SET', 'ballast:'..i, string.rep('b', 16000)) e
 func wave(t *testing.T, s *redistest.Server, c *redis.Client, limit int64, shares []float64) (change func(*janitor.Request), taken func() int) {
 	t.Helper()
 	bare := float64(usedMemory(t, c))
-	p, n := redistest.Proxy(t, s.Addr), 0
+	p := redistest.Proxy(t, s.Addr)
+	var readings atomic.Int64
 	p.Answer(func(cmd []string) (string, bool) {
 		if !strings.EqualFold(cmd[0], "INFO") {
 			return "", false
 		}
-		if n < len(shares) {
+		if n := int(readings.Add(1)) - 1; n < len(shares) {
 			keys := int((shares[n]*float64(limit) - bare) / 16_500)
 			if err := c.Eval(t.Context(), ballastScript, nil, keys).Err(); err != nil && !errors.Is(err, redis.Nil) {
 				t.Errorf("changing memory: %v", err)
 			}
 		}
-		n++
 		return "", false
 	})
-	return through(p), func() int { return n }
+	return through(p), func() int { return int(readings.Load()) }
 }
 
 func TestAsManyReadingsAsAskedForMustAgreeAndTheLowestCounts(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -157,13 +158,13 @@ func TestExecuteReachesTheTargetOldestFirstAndDoesNotOvershoot(t *testing.T) {
 // growing has a server grow by so many bytes with each page that a run scans, as long as it scans.
 func growing(t *testing.T, s *redistest.Server, by int) func(*janitor.Request) {
 	t.Helper()
-	p, c, n := redistest.Proxy(t, s.Addr), s.Client(), 0
+	p, c := redistest.Proxy(t, s.Addr), s.Client()
+	var n atomic.Int64
 	p.Answer(func(cmd []string) (string, bool) {
 		if strings.EqualFold(cmd[0], "SCAN") {
-			if err := c.Set(t.Context(), "others:"+strconv.Itoa(n), strings.Repeat("v", by), 0).Err(); err != nil {
+			if err := c.Set(t.Context(), "others:"+strconv.FormatInt(n.Add(1), 10), strings.Repeat("v", by), 0).Err(); err != nil {
 				t.Errorf("growing: %v", err)
 			}
-			n++
 		}
 		return "", false
 	})
