@@ -73,6 +73,10 @@ func (o Options) parseTarget(raw string) (target, error) {
 	if t.password == "" {
 		t.password = o.Password
 	}
+	if t.username != "" && t.password == "" {
+		// The client would log in as nobody, and so act as the default user, who may be allowed more.
+		return target{}, &BadAddress{"a user is given and no password: add one with --password-file, REDISCLI_AUTH or in the URL (for a user without one, any will do)"}
+	}
 	if options.TLSConfig != nil {
 		t.tls, err = o.tlsConfig(options.TLSConfig)
 		if err != nil {

@@ -57,6 +57,7 @@ func TestABadAddressIsRefusedWithoutBeingRepeated(t *testing.T) {
 		"redis://:12/s3cret", "redis://:%s3cret@host", "redis://:s3cret@host:port", "redis://:s3cret@host/zero", "redis://:s3cret@host/-1",
 		"redis://:s3cret@host/0/1", "redis://:s3cret@host?db=-3", "redis://:s3cret@host?s3cret=1", "redis://:s3cret@host?db=s3cret",
 		"redis://:s3 cret@host", "redis://:s3cret\n@host", "redis://:s3cret\x00@host", "redis://[s3cret@host", "unix://", "unix://s3cret@", "redis://host/0#",
+		"redis://s3cret@host", "redis://s3cret:@host", "rediss://s3cret@host:7000/1",
 	} {
 		_, err := Open(t.Context(), options(url, Reading))
 		var bad *BadAddress
