@@ -52,7 +52,7 @@ func runMeasured(ctx context.Context, args []string) error {
 	}
 	u.ExitCode = cmd.ProcessState.ExitCode()
 	if rusage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		u.PeakRSS = int64(rusage.Maxrss)
+		u.PeakRSS = rusage.Maxrss
 		if runtime.GOOS == "linux" {
 			u.PeakRSS <<= 10 // Linux counts in KiB (getrusage(2)), macOS in bytes
 		}

@@ -51,14 +51,6 @@ func ratios(of, by []float64) []float64 {
 	return all
 }
 
-func seconds(all []time.Duration) []float64 {
-	values := make([]float64, len(all))
-	for i, d := range all {
-		values[i] = d.Seconds()
-	}
-	return values
-}
-
 // factor writes a spread of ratios: "1.12 (1.05–1.30)".
 func (s spread) factor() string { return fmt.Sprintf("%.2f (%.2f–%.2f)", s.Median, s.Min, s.Max) }
 

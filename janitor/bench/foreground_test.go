@@ -26,6 +26,7 @@ func TestAStallIsSeenByEveryRequestThatWasDueInIt(t *testing.T) {
 	}()
 	awaitRequests(t, s, 10)
 	s.Pause()
+	pause(100 * time.Millisecond) // the signal takes its time
 	from := time.Now()
 	pause(300 * time.Millisecond) // how long the stall lasts
 	until := time.Now()
@@ -40,7 +41,10 @@ func TestAStallIsSeenByEveryRequestThatWasDueInIt(t *testing.T) {
 	if want := int(until.Sub(from).Seconds()*rate) - 1; len(stalled) < want {
 		t.Errorf("%d requests were due in the stall, want at least %d: the client waited for replies", len(stalled), want)
 	}
-	for _, q := range r.seen {
+	for i, q := range r.seen {
+		if i > 0 && q.Intended-r.seen[i-1].Intended != int64(time.Second/rate) {
+			t.Fatalf("request %d was due %s after the one before", i, time.Duration(q.Intended-r.seen[i-1].Intended))
+		}
 		if q.Intended >= from.UnixNano() && q.Intended < until.UnixNano() && q.Intended+q.Latency < until.UnixNano() {
 			t.Fatalf("a request due %s into the stall was answered after %s, while the server stood still",
 				time.Duration(q.Intended-from.UnixNano()), time.Duration(q.Latency))

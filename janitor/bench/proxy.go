@@ -23,15 +23,22 @@ func runProxy(ctx context.Context, args []string) error {
 		return err
 	}
 	fmt.Println(listener.Addr())
+	ended := make(chan struct{})
 	go func() {
 		_, _ = os.Stdin.Read(make([]byte, 1))
+		close(ended)
 		listener.Close()
 	}()
 	var dialer net.Dialer
 	for {
 		client, err := listener.Accept()
+		select {
+		case <-ended:
+			return nil
+		default:
+		}
 		if err != nil {
-			return nil // closed by the end of stdin
+			return err
 		}
 		server, err := dialer.DialContext(ctx, "tcp", args[0])
 		if err != nil {

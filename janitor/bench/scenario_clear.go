@@ -49,7 +49,7 @@ func (b *bench) clearing(ctx context.Context) (*clearing, error) {
 	}
 	s := startServer()
 	defer s.close()
-	held, err := b.fill(ctx, s, "combot", b.keys)
+	held, err := b.fill(ctx, s, b.keys)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func (b *bench) clearing(ctx context.Context) (*clearing, error) {
 	}
 	for round := range b.rounds {
 		for _, w := range rotated(chosen, round) {
-			run, err := b.clear(ctx, s, "combot", held, w, "", false)
+			run, err := b.clear(ctx, s, held, w, "", false)
 			if err != nil {
 				return nil, err
 			}
@@ -76,7 +76,7 @@ func (b *bench) clearing(ctx context.Context) (*clearing, error) {
 		c.idle = append(c.idle, idle)
 		b.log("round %d, idle: p99 %s, worst %s", round+1, percentile(idle, 990), percentile(idle, 1000))
 		for _, w := range rotated(chosen, round) {
-			run, err := b.clear(ctx, s, "combot", held, w, "", true)
+			run, err := b.clear(ctx, s, held, w, "", true)
 			if err != nil {
 				return nil, err
 			}
@@ -88,12 +88,12 @@ func (b *bench) clearing(ctx context.Context) (*clearing, error) {
 	return c, nil
 }
 
-// fill writes a keyspace and keeps it under a name.
-func (b *bench) fill(ctx context.Context, s *server, name string, n int) (contents, error) {
+// fill writes a keyspace and keeps it.
+func (b *bench) fill(ctx context.Context, s *server, n int) (contents, error) {
 	start := time.Now()
 	held, err := fillCombot(ctx, s.Addr, n)
 	if err == nil {
-		err = s.save(ctx, name)
+		err = s.save(ctx)
 	}
 	if err != nil {
 		return held, fmt.Errorf("fill a keyspace: %w", err)
@@ -104,7 +104,7 @@ func (b *bench) fill(ctx context.Context, s *server, name string, n int) (conten
 
 // idle watches the foreground client alone on the full keyspace.
 func (b *bench) idle(ctx context.Context, s *server) ([]time.Duration, error) {
-	if err := s.restore(ctx, "combot"); err != nil {
+	if err := s.restore(ctx); err != nil {
 		return nil, err
 	}
 	l, err := startLoad(ctx, s.Addr)

@@ -29,7 +29,7 @@ func (b *bench) travelling(ctx context.Context) (*travelling, error) {
 	}
 	s := startServer()
 	defer s.close()
-	held, err := b.fill(ctx, s, "combot", b.keys)
+	held, err := b.fill(ctx, s, b.keys)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func (b *bench) travel(ctx context.Context, s *server, held contents, w way, dis
 		defer p.close()
 		via = p.addr
 	}
-	run, err := b.clear(ctx, s, "combot", held, w, via, false)
+	run, err := b.clear(ctx, s, held, w, via, false)
 	return run.Wall, err
 }
 

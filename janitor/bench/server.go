@@ -40,7 +40,7 @@ func (h *host) close() {
 	h.ends = nil
 }
 
-// server is one private redis-server with the snapshots that it is started again from.
+// server is one private redis-server, with the snapshot that it is started again from.
 type server struct {
 	*redistest.Server
 	host   *host
@@ -48,38 +48,35 @@ type server struct {
 }
 
 // startServer starts an empty server. Snapshots are neither compressed nor summed: that time is nobody's.
-func startServer(args ...string) *server {
+func startServer() *server {
 	h := &host{}
-	s := redistest.Start(h, append([]string{"--dbfilename", "dump.rdb", "--rdbcompression", "no", "--rdbchecksum", "no"}, args...)...)
+	s := redistest.Start(h, "--dbfilename", "dump.rdb", "--rdbcompression", "no", "--rdbchecksum", "no")
 	return &server{Server: s, host: h, client: s.Client()}
 }
 
 func (s *server) close() { s.host.close() }
 
-func (s *server) snapshotPath(name string) string { return filepath.Join(s.Dir, name+".snapshot") }
+func (s *server) snapshotPath() string { return filepath.Join(s.Dir, "kept.rdb") }
 
-// save keeps the keyspace as it is now under a name.
-func (s *server) save(ctx context.Context, name string) error {
-	if err := s.client.ConfigSet(ctx, "save", "").Err(); err != nil {
-		return err
-	}
+// save keeps the keyspace as it is now.
+func (s *server) save(ctx context.Context) error {
 	saving := redis.NewClient(&redis.Options{Addr: s.Addr, Protocol: 2, DisableIdentity: true, ReadTimeout: 10 * time.Minute, MaxRetries: -1})
 	defer saving.Close()
 	if err := saving.Save(ctx).Err(); err != nil {
 		return fmt.Errorf("save the keyspace: %w", err)
 	}
-	return os.Rename(filepath.Join(s.Dir, "dump.rdb"), s.snapshotPath(name))
+	return os.Rename(filepath.Join(s.Dir, "dump.rdb"), s.snapshotPath())
 }
 
-// restore starts the server anew with a saved keyspace, so that no way inherits what an earlier one left behind:
+// restore starts the server anew with the saved keyspace, so that no way inherits what an earlier one left behind:
 // fragmented memory, a table half resized, loaded scripts.
-func (s *server) restore(ctx context.Context, name string) error {
+func (s *server) restore(ctx context.Context) error {
 	s.Kill()
 	dump := filepath.Join(s.Dir, "dump.rdb")
 	if err := os.Remove(dump); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if err := os.Link(s.snapshotPath(name), dump); err != nil {
+	if err := os.Link(s.snapshotPath(), dump); err != nil {
 		return err
 	}
 	s.Restart(s.host)

@@ -142,10 +142,10 @@ type cleared struct {
 	Latencies []time.Duration
 }
 
-// clear restores a keyspace and has a way clear it, through addr where it is not the server's own. It is an error
+// clear restores the keyspace and has a way clear it, through addr where it is not the server's own. It is an error
 // when other keys are gone than should be.
-func (b *bench) clear(ctx context.Context, s *server, name string, held contents, w way, via string, foreground bool) (cleared, error) {
-	if err := s.restore(ctx, name); err != nil {
+func (b *bench) clear(ctx context.Context, s *server, held contents, w way, via string, foreground bool) (cleared, error) {
+	if err := s.restore(ctx); err != nil {
 		return cleared{}, err
 	}
 	if via == "" {

@@ -20,13 +20,13 @@ func prepared(t *testing.T) *bench {
 
 func TestEveryWayClearsTheSameKeys(t *testing.T) {
 	b, s := prepared(t), testServer(t)
-	held, err := b.fill(t.Context(), s, "combot", b.keys)
+	held, err := b.fill(t.Context(), s, b.keys)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, w := range ways() {
 		t.Run(w.name, func(t *testing.T) {
-			run, err := b.clear(t.Context(), s, "combot", held, w, "", w.name == floorWay)
+			run, err := b.clear(t.Context(), s, held, w, "", w.name == floorWay)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -44,16 +44,16 @@ func TestEveryWayClearsTheSameKeys(t *testing.T) {
 
 func TestAWayThatClearsOtherKeysIsAnError(t *testing.T) {
 	b, s := prepared(t), testServer(t)
-	held, err := b.fill(t.Context(), s, "combot", b.keys)
+	held, err := b.fill(t.Context(), s, b.keys)
 	if err != nil {
 		t.Fatal(err)
 	}
 	idle := way{name: "idle", command: func(*bench, string) []string { return []string{"true"} }, clears: contents.due}
-	if _, err := b.clear(t.Context(), s, "combot", held, idle, "", false); err == nil || !strings.Contains(err.Error(), "0 keys are gone") {
+	if _, err := b.clear(t.Context(), s, held, idle, "", false); err == nil || !strings.Contains(err.Error(), "0 keys are gone") {
 		t.Errorf("got %v, want an error that says how many keys are gone", err)
 	}
 	broken := way{name: "broken", command: func(*bench, string) []string { return []string{"sh", "-c", "echo why >&2; exit 3"} }, clears: contents.due}
-	if _, err := b.clear(t.Context(), s, "combot", held, broken, "", false); err == nil || !strings.Contains(err.Error(), "why") {
+	if _, err := b.clear(t.Context(), s, held, broken, "", false); err == nil || !strings.Contains(err.Error(), "why") {
 		t.Errorf("got %v, want an error with what the command wrote", err)
 	}
 }
