@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"redis-janitor/janitor"
 	"redis-janitor/ttlpolicy"
@@ -69,7 +70,7 @@ func TestAwkwardTextReadsBack(t *testing.T) {
 		p := janitor.Combot()
 		p.Protect = []string{s}
 		p.Families[0].Match = []string{"ml_results:" + s}
-		if !strings.ContainsAny(s, "\xff\xc3\xed") {
+		if utf8.ValidString(s) {
 			p.Name = s
 			p.Busy.UsersFrom = "key:" + s
 		}

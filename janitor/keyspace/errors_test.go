@@ -163,7 +163,7 @@ func startWork(t *testing.T, args ...string) atWork {
 }
 
 // failing fails the test unless a batch meets the same fate in all of its keys, and an error of a kind.
-func (w atWork) failing(t *testing.T, ctx context.Context, kind Kind, fate Fate) *Error {
+func (w atWork) failing(ctx context.Context, t *testing.T, kind Kind, fate Fate) *Error {
 	t.Helper()
 	r, err := w.n.Evict(ctx, w.batch)
 	t.Log(err)
@@ -268,7 +268,7 @@ func TestWhatKeepsAScriptFromRunningIsToldByItsKind(t *testing.T) {
 			if c.prepare != nil {
 				c.prepare(t, w)
 			}
-			if e := w.failing(t, t.Context(), c.kind, Deferred); e.Hint == "" && c.kind != Moved {
+			if e := w.failing(t.Context(), t, c.kind, Deferred); e.Hint == "" && c.kind != Moved {
 				t.Errorf("there is no hint: %+v", e)
 			}
 			if c.kind == BusyScript {
@@ -319,7 +319,7 @@ func TestALostReplyLeavesKeysUncertain(t *testing.T) {
 	t.Run("the reply is cut off", func(t *testing.T) {
 		w := startWork(t)
 		w.proxy.DropNextReply("EVALSHA")
-		w.failing(t, t.Context(), Unreachable, Uncertain)
+		w.failing(t.Context(), t, Unreachable, Uncertain)
 		w.keysLeft(t, "00")
 		if r := evict(t, w.n, w.batch); fates(r) != "vv" {
 			t.Errorf("the second time the fates are %s, want vv", fates(r))
@@ -329,19 +329,19 @@ func TestALostReplyLeavesKeysUncertain(t *testing.T) {
 		w := startWork(t)
 		evict(t, w.n, Batch{Keys: []string{"missing"}}) // loads the script
 		w.proxy.DropRepliesAfter(10)
-		w.failing(t, t.Context(), Unreachable, Uncertain)
+		w.failing(t.Context(), t, Unreachable, Uncertain)
 		w.keysLeft(t, "00")
 	})
 	t.Run("the reply is no reply", func(t *testing.T) {
 		w := startWork(t)
 		w.proxy.Answer(answering("*1\r\n+odd", "EVALSHA"))
-		w.failing(t, t.Context(), Other, Uncertain)
+		w.failing(t.Context(), t, Other, Uncertain)
 	})
 	t.Run("the server does not answer in time", func(t *testing.T) {
 		w := startWork(t)
 		evict(t, w.n, Batch{Keys: []string{"missing"}})
 		w.s.Pause()
-		w.failing(t, t.Context(), Unreachable, Uncertain)
+		w.failing(t.Context(), t, Unreachable, Uncertain)
 		w.s.Resume()
 		eventually(t, "the script to have been run", func() bool { return exists(t, w.c, w.batch.Keys...) == "00" })
 	})
@@ -351,7 +351,7 @@ func TestALostReplyLeavesKeysUncertain(t *testing.T) {
 		w.s.Pause()
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		w.failing(t, ctx, Unreachable, Uncertain)
+		w.failing(ctx, t, Unreachable, Uncertain)
 		w.s.Resume()
 	})
 	t.Run("the server dies over it", func(t *testing.T) {
@@ -359,7 +359,7 @@ func TestALostReplyLeavesKeysUncertain(t *testing.T) {
 		evict(t, w.n, Batch{Keys: []string{"missing"}})
 		w.s.Pause()
 		time.AfterFunc(50*time.Millisecond, w.s.Kill)
-		w.failing(t, t.Context(), Unreachable, Uncertain)
+		w.failing(t.Context(), t, Unreachable, Uncertain)
 	})
 }
 
@@ -417,7 +417,7 @@ func TestWhatWasNeverSentIsNotUncertain(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			w := startWork(t)
 			ctx := c.prepare(t, w)
-			w.failing(t, ctx, c.kind, Deferred)
+			w.failing(ctx, t, c.kind, Deferred)
 		})
 	}
 }

@@ -146,7 +146,7 @@ func parse(data []byte) (commands [][]string, err error) {
 		}
 		n, err := strconv.ParseUint(strings.TrimSuffix(line[1:], "\r\n"), 10, 31)
 		if err != nil || line[0] != kind {
-			return 0, fmt.Errorf("line %q: %v", line, err)
+			return 0, fmt.Errorf("line %q: %w", line, err)
 		}
 		return int(n), nil
 	}

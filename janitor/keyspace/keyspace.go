@@ -13,8 +13,7 @@ import (
 
 // Keyspace is one Redis server, or all primaries of a cluster, with one selected database.
 type Keyspace struct {
-	nodes   []*Node
-	cluster bool
+	nodes []*Node
 }
 
 // Open connects and asks each server who it is. Errors are *BadAddress for options that cannot be

@@ -128,7 +128,7 @@ func (o Options) client(t target, db, pool int, greet func(context.Context, *red
 		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := o.dial(ctx, t, network, addr)
 			if err != nil {
-				return unreached{err}, nil
+				return unreached{err}, nil //nolint:nilerr // the first use of this connection returns it.
 			}
 			return guard(conn, allow), nil
 		},
