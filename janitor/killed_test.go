@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -23,15 +24,36 @@ import (
 	"redis-janitor/ttlpolicy"
 )
 
+// program is what operators run, made when the first test asks for it.
+var program struct {
+	once      sync.Once
+	dir, path string
+	err       error
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	os.RemoveAll(program.dir)
+	os.Exit(code)
+}
+
 // build makes the program as operators run it.
 func build(t *testing.T) (binary string) {
 	t.Helper()
-	binary = filepath.Join(t.TempDir(), "redis-janitor")
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", binary, "redis-janitor")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("building: %v\n%s", err, out)
+	program.once.Do(func() {
+		if program.dir, program.err = os.MkdirTemp("", "redis-janitor-test"); program.err != nil {
+			return
+		}
+		program.path = filepath.Join(program.dir, "redis-janitor")
+		out, err := exec.Command("go", "build", "-buildvcs=false", "-o", program.path, "redis-janitor").CombinedOutput()
+		if err != nil {
+			program.err = fmt.Errorf("%w\n%s", err, out)
+		}
+	})
+	if program.err != nil {
+		t.Fatalf("building: %v", program.err)
 	}
-	return binary
+	return program.path
 }
 
 // process is one janitor at work.
