@@ -47,13 +47,23 @@ func clean(t *testing.T, s *redistest.Server, change ...func(*janitor.Request)) 
 	return cleanOn(t.Context(), t, t.TempDir(), s, change...)
 }
 
-// cleanOn is one janitor on the host whose locks live in lockDir. What every report owes its readers is seen to here.
+// cleanOn is one janitor on the host whose locks live in lockDir.
 func cleanOn(ctx context.Context, t *testing.T, lockDir string, s *redistest.Server, change ...func(*janitor.Request)) *janitor.Report {
 	t.Helper()
-	r := janitor.Run(ctx, request(s, change...), janitor.Env{
+	return checked(t, janitor.Run(ctx, request(s, change...), host(lockDir)))
+}
+
+// host is the surroundings of a janitor on a host of its own.
+func host(lockDir string) janitor.Env {
+	return janitor.Env{
 		Now: time.Now, Log: slog.New(slog.DiscardHandler), Machine: probe.ThisMachine{Root: os.DirFS("/")},
 		LockDir: lockDir, Name: "host-" + strconv.Itoa(rand.Int()) + " pid 1", Random: rand.New(rand.NewPCG(1, 2)),
-	})
+	}
+}
+
+// checked sees to what every report owes its readers.
+func checked(t *testing.T, r *janitor.Report) *janitor.Report {
+	t.Helper()
 	if r.Schema != "redis-janitor/report/v1" || r.Outcome == "" || r.Reason == "" || r.Message == "" {
 		t.Errorf("the report does not say how the run ended: %+v", r)
 	}

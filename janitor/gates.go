@@ -158,10 +158,16 @@ func (j *job) busy(ctx context.Context) error {
 		users.Active = active
 	}
 	users.Busy = users.Active > policy.UsersOver
+	return j.spareUsers()
+}
+
+// spareUsers holds back all but the critical level while many users are active.
+func (j *job) spareUsers() error {
+	users := j.report.Users
 	if !users.Busy || j.pressing() || j.req.IgnoreBusy {
 		return nil
 	}
-	message := fmt.Sprintf("%d users are active (by %s), more than %d: only the critical level acts now", users.Active, users.From, policy.UsersOver)
+	message := fmt.Sprintf("%d users are active (by %s), more than %d: only the critical level acts now", users.Active, users.From, users.Over)
 	if !j.acts() {
 		j.warn(nil, "", "busy", "execute would skip this run: %s", message)
 		return nil
@@ -306,6 +312,10 @@ func (j *job) takeLease(ctx context.Context) error {
 		}
 	}
 	if err := j.probe(ctx); err != nil {
+		return err
+	}
+	// The level may have fallen from the critical one, for which these gates were open.
+	if err := j.spareUsers(); err != nil {
 		return err
 	}
 	return j.cooldown(ctx)

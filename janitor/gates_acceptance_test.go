@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"redis-janitor/janitor"
+	"redis-janitor/janitor/probe"
 	"redis-janitor/janitor/redistest"
 	"redis-janitor/ttlpolicy"
 )
@@ -191,6 +192,34 @@ func TestWithOver20ActiveUsersOnlyTheCriticalLevelActs(t *testing.T) {
 			t.Errorf("%d keys are left of %d", n, all)
 		}
 	})
+}
+
+// falling is a machine whose memory falls from one reading to the next.
+type falling struct {
+	probe.Machine
+	used *[]int64
+}
+
+func (f falling) HostUsed(context.Context) (int64, error) {
+	used := (*f.used)[0]
+	*f.used = (*f.used)[1:]
+	return used, nil
+}
+
+func TestUsersAreSparedAlsoWhereTheLevelFallsWhileTheLeaseIsTaken(t *testing.T) {
+	s := redistest.Start(t)
+	c := s.Client()
+	plantSome(t, c)
+	all := dbSize(t, c)
+	env := host(t.TempDir())
+	env.Machine = falling{used: &[]int64{90, 80, 80}}
+	r := checked(t, janitor.Run(t.Context(), request(s, noTarget, activeUsers(100), func(r *janitor.Request) {
+		r.Policy.Memory.Source, r.Policy.Memory.Limit = "host", janitor.Limit{Bytes: 100}
+	}), env))
+	expect(t, r, janitor.Skipped, janitor.Busy, 0)
+	if n := dbSize(t, c); n != all {
+		t.Errorf("%d keys went", all-n)
+	}
 }
 
 func TestUsersAreCountedFromAKeyByItsType(t *testing.T) {
