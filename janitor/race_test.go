@@ -2,6 +2,7 @@ package janitor_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -26,7 +27,7 @@ func sow(t *testing.T, c *redis.Client, n int, from, to time.Duration, command s
 		"local ttl = math.floor(ARGV[4] + (ARGV[5] - ARGV[4]) * ((i * 7919) % ARGV[6]) / ARGV[6])\n" + command + " end"
 	for at := 0; at < n; at += 20_000 {
 		argv := append([]any{at, min(at+20_000, n), sessionPrefix, from.Milliseconds(), to.Milliseconds(), n}, args...)
-		if err := c.Eval(t.Context(), script, nil, argv...).Err(); err != nil && err != redis.Nil {
+		if err := c.Eval(t.Context(), script, nil, argv...).Err(); err != nil && !errors.Is(err, redis.Nil) {
 			t.Fatalf("planting sessions: %v", err)
 		}
 	}
@@ -125,7 +126,7 @@ func refresh(c *redis.Client) func(context.Context, []session, []int) error {
 				replies[j] = pipe.Do(ctx, "DEL", sessionKey(i))
 			}
 		}
-		if _, err := pipe.Exec(ctx); err != nil && err != redis.Nil {
+		if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
 			return err
 		}
 		again := c.Pipeline()
@@ -138,7 +139,7 @@ func refresh(c *redis.Client) func(context.Context, []session, []int) error {
 					sessions[i].secured = true
 				}
 			case 1:
-				if err := replies[j].Err(); err == redis.Nil {
+				if err := replies[j].Err(); errors.Is(err, redis.Nil) {
 					sessions[i].revived = true
 				} else if err != nil {
 					return err
@@ -247,13 +248,13 @@ func TestNotOneTouchedSessionIsLostWhereARuleAsksForIdleness(t *testing.T) {
 				for j, i := range picked {
 					replies[j] = pipe.Get(ctx, sessionKey(i))
 				}
-				if _, err := pipe.Exec(ctx); err != nil && err != redis.Nil {
+				if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
 					return err
 				}
 				for j, i := range picked {
 					if err := replies[j].Err(); err == nil {
 						sessions[i].secured = true
-					} else if err != redis.Nil {
+					} else if !errors.Is(err, redis.Nil) {
 						return err
 					}
 				}
