@@ -169,10 +169,10 @@ func missing(text, other string) (lines string) {
 func TestARunComesToTheSameOnTheEmbeddedRedisAndARealOne(t *testing.T) {
 	for _, b := range behaviours {
 		t.Run(b.name, func(t *testing.T) {
-			real, realReport := outcome(t, realPlace(t), b)
+			onReal, realReport := outcome(t, realPlace(t), b)
 			fake, fakeReport := outcome(t, embeddedPlace(t), b)
-			if real != fake {
-				t.Errorf("only on a real server:\n%s\nonly on the embedded one:\n%s", missing(real, fake), missing(fake, real))
+			if onReal != fake {
+				t.Errorf("only on a real server:\n%s\nonly on the embedded one:\n%s", missing(onReal, fake), missing(fake, onReal))
 			}
 			expectRoundTrip(t, realReport)
 			expectRoundTrip(t, fakeReport)
