@@ -2,7 +2,9 @@ package cmd
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -194,6 +196,21 @@ func TestAPolicyThatCannotBeReadShowsInTheMetrics(t *testing.T) {
 		`last_run_exit_code{command="execute"} 78`} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("%s is missing from\n%s", want, text)
+		}
+	}
+}
+
+func TestARunThatWasStoppedHasMetricsToo(t *testing.T) {
+	s, home := redistest.Start(t), t.TempDir()
+	ctx, stop := context.WithCancelCause(t.Context())
+	stop(&janitor.Signal{Name: "SIGTERM", Exit: janitor.ExitTerminate})
+	file := filepath.Join(home, "janitor.prom")
+	for command, want := range map[string]int{"plan": janitor.ExitTerminate, "check": int(health.Unknown)} {
+		code := Run(ctx, System{Args: []string{command, "--metrics-file", file}, Out: io.Discard, Err: io.Discard, Now: time.Now,
+			Environ: []string{"HOME=" + home, "REDIS_URL=" + s.URL()}, Root: os.DirFS("/"), LockDir: home})
+		text, err := os.ReadFile(file)
+		if code != want || err != nil || !regexp.MustCompile(`runs_total\{command="`+command+`",outcome="[a-z]+",reason="interrupted"\} 1`).Match(text) {
+			t.Errorf("%s: exit %d, %v:\n%s", command, code, err, text)
 		}
 	}
 }

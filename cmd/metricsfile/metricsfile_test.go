@@ -280,6 +280,7 @@ func TestACorruptFileIsSaidAndBegunAnew(t *testing.T) {
 		"torn":              "# TYPE redis_janitor_runs_total counter\nredis_janitor_runs_total{command=\"exec",
 		"another type":      "# TYPE redis_janitor_runs_total gauge\nredis_janitor_runs_total{command=\"a\",outcome=\"b\",reason=\"c\"} 5\n",
 		"a gauge counts":    "# TYPE redis_janitor_keys counter\nredis_janitor_keys{node=\"a\"} 5\n",
+		"half of it wrong":  "# TYPE redis_janitor_runs_total counter\nredis_janitor_runs_total{command=\"execute\",outcome=\"evicted\",reason=\"target_reached\"} 5\n# TYPE redis_janitor_keys counter\nredis_janitor_keys{node=\"a\"} 5\n",
 		"other labels":      "# TYPE redis_janitor_runs_total counter\nredis_janitor_runs_total{user=\"a\"} 5\n",
 		"a counter below 0": "# TYPE redis_janitor_runs_total counter\nredis_janitor_runs_total{command=\"a\",outcome=\"b\",reason=\"c\"} -5\n",
 		"no number":         "# TYPE redis_janitor_runs_total counter\nredis_janitor_runs_total{command=\"a\",outcome=\"b\",reason=\"c\"} NaN\n",
