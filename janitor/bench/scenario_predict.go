@@ -201,17 +201,19 @@ func (b *bench) predict(ctx context.Context, s *server, policy string, e even, r
 	return t, nil
 }
 
-// settledMemory is used_memory once it stays the same: nothing waits to be freed, no table is being resized.
+// settledMemory is what the keys take, once it stays the same: nothing waits to be freed, no table is being resized.
 func (s *server) settledMemory(ctx context.Context) (int64, error) {
-	last, since := int64(-1), time.Now()
+	const noise = 4 << 10
+	last, since := int64(math.MaxInt64), time.Now()
 	for {
 		info, err := s.info(ctx)
 		if err != nil {
 			return 0, err
 		}
 		used, _ := info.UsedMemory()
-		// The reply buffers of those who ask, this client too, move it by some kilobytes.
-		if d := used - last; d > 64<<10 || d < -64<<10 || info.PendingFrees() > 0 {
+		buffers, _ := info.Int("mem_clients_normal") // of those who ask, this client too
+		used -= buffers
+		if d := used - last; d > noise || d < -noise || info.PendingFrees() > 0 {
 			last, since = used, time.Now()
 		} else if time.Since(since) > 400*time.Millisecond {
 			return used, nil
