@@ -222,6 +222,10 @@ func unlessUnreachable(err error, why string) error {
 // the number of keys, and execute counts anyway.
 const planCounts = 200_000
 
+// clearlyOver is how many times the limit even the low end of the sample's interval must be to settle that
+// a site is busy. One time in a hundred, three of twenty users are among a few draws and look like a crowd.
+const clearlyOver = 5
+
 // activeKeys counts a family's keys of age ≤ active_within: by the sample where that settles which
 // side of the limit they are on, and one by one where it doesn't.
 func (n *nodeJob) activeKeys(ctx context.Context, name string, policy BusyPolicy) (int64, error) {
@@ -236,7 +240,7 @@ func (n *nodeJob) activeKeys(ctx context.Context, name string, policy BusyPolicy
 	count, low, high := n.census.ActiveWithin(family, policy.ActiveWithin)
 	unknown := n.census.UnknownAge(family)
 	gating := !n.pressing() && !n.req.IgnoreBusy
-	if over := float64(policy.UsersOver); gating && n.sampled && low <= over && high > over {
+	if over := float64(policy.UsersOver); gating && n.sampled && low <= clearlyOver*over && high > over {
 		if n.req.Command == Plan && n.report.Keys > planCounts {
 			n.warn(n, name, "users_unknown", "by the sample, between %.0f and %.0f users are active, and more than %d would hold execute back: it counts them, plan does not in so large a keyspace",
 				math.Ceil(low), math.Floor(high), policy.UsersOver)
