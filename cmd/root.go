@@ -53,7 +53,7 @@ deletes nothing; then execute.
 	root.SetIn(sys.In)
 	root.SetOut(sys.Out)
 	root.SetErr(sys.Err)
-	root.AddCommand(newPlan(sys), newDryRun(sys), newExecute(sys), newCheck(sys), newDemo(sys), newVersion(sys))
+	root.AddCommand(newPlan(sys), newDryRun(sys), newExecute(sys), newExplain(sys), newCheck(sys), newDemo(sys), newVersion(sys))
 	completeBuiltins(root, sys)
 	return root
 }

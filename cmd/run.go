@@ -14,6 +14,7 @@ import (
 	"redis-janitor/cmd/policyfile"
 	"redis-janitor/janitor"
 	"redis-janitor/janitor/probe"
+	"redis-janitor/patterns"
 )
 
 // runOptions are the flags of plan, dry-run and execute.
@@ -25,6 +26,7 @@ type runOptions struct {
 	output       outputFlags
 	metrics      metricsFlag
 	detailedExit bool
+	keys         []string
 }
 
 func newPlan(sys System) *cobra.Command {
@@ -91,6 +93,38 @@ another janitor is at work.
 	return cmd
 }
 
+func newExplain(sys System) *cobra.Command {
+	o := &runOptions{command: janitor.Explain}
+	cmd := &cobra.Command{
+		Use:   "explain KEY...",
+		Short: "Say what each level would do with a key, and why; writes nothing",
+		Long: `explain answers "why is my key gone, or still there?": the key's family, TTL, age,
+idle time and protection, and what cleanup, force and critical would do with it, by
+the same code as execute. It sends only commands that read, and touches no idle time.
+
+A key is taken byte by byte. One that begins with a double quote is read as
+redis-cli prints keys, "\x00caf\xc3\xa9\n"; put it between single quotes, so that the
+shell leaves it alone. Keys that begin with a dash come behind --.
+` + exitCodes,
+		Example: `  redis-janitor explain ml_results:9f2c
+  redis-janitor explain '"ml_results:\x00\xff"' 'a key with spaces'
+  redis-janitor explain -o json -- -odd:key | jq '.keys[].levels'`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, arg := range args {
+				key, err := patterns.Unquote(arg)
+				if err != nil {
+					return o.refused(cmd, sys, usageError{err})
+				}
+				o.keys = append(o.keys, key)
+			}
+			return o.run(cmd, sys)
+		},
+	}
+	o.add(cmd)
+	return cmd
+}
+
 func (o *runOptions) add(cmd *cobra.Command) {
 	o.connection.add(cmd.Flags())
 	o.policy.add(cmd)
@@ -141,7 +175,7 @@ func (o *runOptions) refused(cmd *cobra.Command, sys System, err error) error {
 
 func (o *runOptions) request(policy janitor.Policy, sys System) (janitor.Request, error) {
 	e := &o.execute
-	if e.pace == nil { // plan has none of these flags
+	if e.pace == nil { // plan and explain have none of these flags
 		e.pace, e.workers = &choiceValue{value: "auto"}, 1
 	}
 	if err := e.check(); err != nil {
@@ -152,7 +186,7 @@ func (o *runOptions) request(policy janitor.Policy, sys System) (janitor.Request
 		return janitor.Request{}, err
 	}
 	return janitor.Request{
-		Command: o.command, Version: version(), Policy: policy, Connection: connection,
+		Command: o.command, Keys: o.keys, Version: version(), Policy: policy, Connection: connection,
 		Level: o.policy.forcedLevel(), ActiveUsers: o.policy.activeUsers,
 		IgnoreBusy: o.policy.ignoreBusy, IgnoreCooldown: o.policy.ignoreCooldown, DetailedExit: o.detailedExit,
 		Confirmed: e.yes, MaxKeys: e.maxKeys, MaxBytes: int64(e.maxBytes), Deadline: time.Duration(e.deadline),

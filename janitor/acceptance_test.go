@@ -460,7 +460,7 @@ var readers = []string{
 	"GET", "SCARD", "ZCARD", "HLEN", "LLEN", "PFCOUNT", "HGETALL",
 }
 
-func TestPlanAndDryRunChangeNothingAndSendOnlyReadingCommands(t *testing.T) {
+func TestPlanDryRunAndExplainChangeNothingAndSendOnlyReadingCommands(t *testing.T) {
 	s := redistest.Start(t)
 	c := s.Client()
 	plantAll(t, c, 100)
@@ -475,6 +475,8 @@ func TestPlanAndDryRunChangeNothingAndSendOnlyReadingCommands(t *testing.T) {
 		r := clean(t, s, append(changes, protectPinned)...)
 		expect(t, r, janitor.Planned, r.Reason, 0)
 	}
+	explained := slices.Sorted(maps.Keys(before))[:1000]
+	clean(t, s, about(explained...), pressed, protectPinned)
 	calls := m.Calls()
 	m.Stop()
 	seen := map[string]int{}

@@ -26,7 +26,7 @@ func (j *job) probe(ctx context.Context) error {
 		}
 		highest = max(highest, n.level)
 	}
-	if highest > ttlpolicy.OK {
+	if highest > ttlpolicy.OK || j.req.Command == Explain {
 		return nil
 	}
 	first := j.nodes[0]

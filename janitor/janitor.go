@@ -25,11 +25,13 @@ const (
 	Plan    Command = "plan"
 	DryRun  Command = "dry-run"
 	Execute Command = "execute"
+	Explain Command = "explain"
 )
 
 // Request is everything a run depends on besides its surroundings.
 type Request struct {
 	Command    Command
+	Keys       []string // that Explain is asked about
 	Version    string
 	Policy     Policy
 	Connection keyspace.Options
@@ -135,7 +137,7 @@ type nodeJob struct {
 
 // story tells the whole job in its order. The first step that ends the run returns an *ending.
 func (j *job) story(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{
+	steps := []func(context.Context) error{
 		j.splay,
 		j.connect,
 		j.guards,
@@ -145,7 +147,11 @@ func (j *job) story(ctx context.Context) error {
 		j.confirm,
 		j.takeLease,
 		j.work,
-	} {
+	}
+	if j.req.Command == Explain {
+		steps = []func(context.Context) error{j.connect, j.guards, j.probe, j.explain}
+	}
+	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return whyStopped(ctx, err)
 		}

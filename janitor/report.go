@@ -48,6 +48,7 @@ const (
 	Usage          Reason = "usage"
 	BadPolicy      Reason = "policy"
 	Internal       Reason = "internal"
+	Explained      Reason = "explained"
 )
 
 // Exit codes, as cron jobs and hooks see them. 2 is a crash's (and a check's) and is given to nothing else.
@@ -85,6 +86,9 @@ type Report struct {
 	Nodes    []NodeReport `json:"nodes"`
 	Totals   Totals       `json:"totals"`
 	Warnings []Warning    `json:"warnings"`
+
+	// Keys are what explain was asked about, in that order; only explain has them.
+	Keys []KeyReport `json:"keys,omitempty"`
 }
 
 // PolicyReport names the policy in force. SHA256 covers what the flags changed as well.

@@ -121,12 +121,17 @@ type parcel struct {
 func (w *walker) floors(census *ttlpolicy.Census) {
 	w.floor = make([]ttlpolicy.Cut, len(w.rules))
 	for i := range w.rules {
-		maxTTL, persistent, ok := census.KeepNewestCut(i)
-		w.floor[i] = ttlpolicy.Cut{Persistent: ok && persistent, None: !ok || maxTTL < 0, TTL: maxTTL}
-		if ok && persistent && maxTTL == math.MaxInt64 {
-			w.floor[i] = ttlpolicy.TakeAll()
-		}
+		w.floor[i] = floorOf(census, i)
 	}
+}
+
+// floorOf is what keep_newest lets go of a family; nothing where the census has not counted every key.
+func floorOf(census *ttlpolicy.Census, family int) ttlpolicy.Cut {
+	maxTTL, persistent, ok := census.KeepNewestCut(family)
+	if ok && persistent && maxTTL == math.MaxInt64 {
+		return ttlpolicy.TakeAll()
+	}
+	return ttlpolicy.Cut{Persistent: ok && persistent, None: !ok || maxTTL < 0, TTL: maxTTL}
 }
 
 // match is what SCAN may leave out on the server: only what no family of this walk matches.
@@ -394,7 +399,6 @@ func (w *walker) mayDelete(ctx context.Context, keys int) error {
 func (w *walker) batch(p parcel) keyspace.Batch {
 	b := keyspace.Batch{
 		Keys:        p.keys,
-		MaxTTL:      -1,
 		MinIdle:     w.rules[p.family].MinIdle,
 		MaxBytes:    w.pace.Bytes,
 		AssumeBytes: int64(sum(p.sizes) / float64(len(p.sizes))),
@@ -414,18 +418,24 @@ func (w *walker) batch(p parcel) keyspace.Batch {
 	if w.direct {
 		b.Lifetime = w.rules[p.family].Lifetime
 	}
-	elapsed := w.elapsed()
-	maxTTL, acts := w.rules[p.family].MaxTTL(w.level)
-	if !acts {
-		maxTTL = -1
-	}
-	b.Persistent = acts && w.rules[p.family].EvictNoTTL
 	limits := []ttlpolicy.Cut{w.cuts[p.family]}
 	if w.floor != nil {
 		limits = append(limits, w.floor[p.family])
 	}
+	b.Persistent, b.MaxTTL = conditions(w.rules[p.family], w.level, w.elapsed(), limits...)
+	return b
+}
+
+// conditions are on what TTL the server lets a family's keys go, in a batch's terms: those of the rule at
+// a level, and of waterlines and floors as they stand so long after time zero.
+func conditions(rule ttlpolicy.Rule, level ttlpolicy.Level, elapsed time.Duration, limits ...ttlpolicy.Cut) (persistent bool, maxTTL time.Duration) {
+	maxTTL, acts := rule.MaxTTL(level)
+	if !acts {
+		maxTTL = -1
+	}
+	persistent = acts && rule.EvictNoTTL
 	for _, cut := range limits {
-		b.Persistent = b.Persistent && cut.Persistent
+		persistent = persistent && cut.Persistent
 		switch {
 		case cut.None:
 			maxTTL = -1
@@ -433,10 +443,7 @@ func (w *walker) batch(p parcel) keyspace.Batch {
 			maxTTL = min(maxTTL, cut.TTL-elapsed)
 		}
 	}
-	if maxTTL >= 0 {
-		b.MaxTTL = maxTTL
-	}
-	return b
+	return persistent, max(maxTTL, -1)
 }
 
 func (w *walker) tell() {

@@ -75,17 +75,45 @@ func NewSet(families []Family, protect []Glob) (*Set, error) {
 
 // Classify returns the family whose matching pattern has the longest fixed prefix, and whether the key is protected.
 func (s *Set) Classify(key string) Class {
-	c := Class{Family: -1, Protected: strings.HasPrefix(key, OwnPrefix)}
-	for i := range s.rules {
-		if s.rules[i].glob.Match(key) {
-			c.Family = s.rules[i].family
-			break
-		}
-	}
-	for i := 0; i < len(s.protect) && !c.Protected; i++ {
-		c.Protected = s.protect[i].Match(key)
+	c := Class{Family: -1, Protected: strings.HasPrefix(key, OwnPrefix) || s.protector(key) >= 0}
+	if i := s.owner(key); i >= 0 {
+		c.Family = s.rules[i].family
 	}
 	return c
+}
+
+// Patterns names the two patterns by which Classify decides: the one that makes a key its family's, and the first that
+// protects it. Either is empty where there is none.
+func (s *Set) Patterns(key string) (family, protection string) {
+	if i := s.owner(key); i >= 0 {
+		family = s.rules[i].glob.String()
+	}
+	if strings.HasPrefix(key, OwnPrefix) {
+		protection = OwnPrefix + "*"
+	} else if i := s.protector(key); i >= 0 {
+		protection = s.protect[i].String()
+	}
+	return family, protection
+}
+
+// owner is the index of the rule whose family a key belongs to, protector that of the first pattern which protects it;
+// -1 where there is none.
+func (s *Set) owner(key string) int {
+	for i := range s.rules { // by index: every key of a keyspace comes by here
+		if s.rules[i].glob.Match(key) {
+			return i
+		}
+	}
+	return -1
+}
+
+func (s *Set) protector(key string) int {
+	for i := range s.protect {
+		if s.protect[i].Match(key) {
+			return i
+		}
+	}
+	return -1
 }
 
 // FixedPrefixHolds reports whether the key begins with the fixed prefix of at least one of the family's patterns. It is

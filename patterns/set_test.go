@@ -91,6 +91,27 @@ func TestProtectionDoesNotDependOnTheFamily(t *testing.T) {
 	}
 }
 
+func TestTheDecidingPatternsAreNamed(t *testing.T) {
+	s, err := patterns.NewSet([]patterns.Family{{Name: "redis", Match: globs("red*", "redis:*")}}, globs("*:keep", "redis:x:*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string][2]string{
+		"redis:1":             {"redis:*", ""},
+		"red":                 {"red*", ""},
+		"redis:x:keep":        {"redis:*", "*:keep"},
+		"other:keep":          {"", "*:keep"},
+		"redis-janitor:lease": {"red*", "redis-janitor*"},
+		"other":               {},
+	} {
+		family, protection := s.Patterns(key)
+		class := s.Classify(key)
+		if family != want[0] || protection != want[1] || (class.Family >= 0) != (family != "") || class.Protected != (protection != "") {
+			t.Errorf("%q: %q and %q, want %q; its class is %+v", key, family, protection, want, class)
+		}
+	}
+}
+
 func TestATieOfTwoFamiliesIsAnError(t *testing.T) {
 	for _, row := range []struct {
 		a, b []string

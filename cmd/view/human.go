@@ -55,8 +55,11 @@ func (v *HumanView) Report(r *janitor.Report) error {
 		}
 		p.node(r, node, v.opts.Verbose)
 	}
-	if len(r.Nodes) > 1 {
+	if len(r.Nodes) > 1 && r.Command != "explain" {
 		p.totals(r)
+	}
+	for i := range r.Keys {
+		p.key(&r.Keys[i])
 	}
 	p.warnings(r)
 	p.next(r)
@@ -109,6 +112,8 @@ func (p *page) headline(r *janitor.Report, verbose bool) {
 		p.field("Note", "nothing was deleted; ~ marks estimates, "+p.plusMinus+" their 95 % intervals")
 	case r.Command == "dry-run":
 		p.field("Note", "nothing was deleted; counts are what would go, ~ marks estimates")
+	case r.Command == "explain":
+		p.field("Note", "nothing was deleted, and no key's idle time was touched")
 	}
 	if len(r.Nodes) == 0 {
 		p.field("Level", "not measured")
@@ -182,6 +187,9 @@ func (p *page) node(r *janitor.Report, node *janitor.NodeReport, verbose bool) {
 		p.field("Run ID", node.RunID)
 	}
 	p.memory(r, node)
+	if r.Command == "explain" {
+		return // it was asked about keys, and not about the keyspace
+	}
 	p.families(r, node)
 	if dry(r) {
 		p.histograms(r, node)

@@ -175,6 +175,38 @@ func exhaustedCluster() *janitor.Report {
 	return r
 }
 
+// explained has a key that goes, one that stays, one that is gone, and names that need quotes.
+func explained() *janitor.Report {
+	r := base("explain", janitor.Planned, janitor.Explained, 0, "execute would evict 1 of 4 keys now, at level force")
+	r.DurationMS = 12
+	r.Nodes[0].Families = []janitor.FamilyReport{}
+	levels := func(messages ...string) (all []janitor.LevelReport) {
+		for i, level := range ttlpolicy.Levels() {
+			all = append(all, janitor.LevelReport{Level: level, InForce: level == ttlpolicy.Force, Evicts: messages[i][0] == 'g', Message: messages[i]})
+		}
+		return all
+	}
+	const (
+		addr      = "10.0.0.5:6379"
+		goes      = "goes: keys of any age may"
+		notNeeded = "stays for now: force lets it go, but by an estimate older keys, or families before this one, are enough to reach the target"
+		protected = "stays: it is protected, which wins over everything"
+	)
+	yes, no := true, false
+	r.Keys = []janitor.KeyReport{
+		{Key: `"ml_results:5d41402abc4b2a76b9719d911017c592"`, Node: addr, Exists: true, Family: "ml-results", Pattern: "ml_results:*", Type: "string", Bytes: ptr(4_263),
+			Expires: &yes, TTLMS: ptr(4_380_000), LifetimeS: ptr(7200), AgeMS: ptr(2_820_000), IdleS: ptr(2_700), Message: goes + " (level force)", Levels: levels(goes, goes, goes)},
+		{Key: `"combot_cache:1:caf\xc3\xa9\x1b[31m"`, Node: addr, Exists: true, Family: "app-cache", Pattern: "combot_cache:*", Type: "hash",
+			Expires: &yes, TTLMS: ptr(1_620_000), LifetimeS: ptr(3600), AgeMS: ptr(1_980_000), Message: notNeeded + " (level force)",
+			Levels: levels("stays: it is 33m old, and only keys older than 45m may go; if nobody writes it again, in 12m", notNeeded, "goes: it is 33m old, and keys older than 15m may")},
+		{Key: `"celery"`, Node: addr, Exists: true, ProtectedBy: "celery*", Type: "list", Expires: &no, Bytes: ptr(91_228), IdleS: ptr(0), Message: protected + " (level force)",
+			Levels: levels(protected, protected, protected)},
+		{Key: `"ml_results:gone"`, Node: addr, Family: "ml-results", Pattern: "ml_results:*", LifetimeS: ptr(7200), Levels: []janitor.LevelReport{},
+			Message: "there is no such key in DB 0 of 10.0.0.5:6379: it expired, was deleted, or never was; by its name it would belong to family ml-results"},
+	}
+	return r
+}
+
 func total(r *janitor.Report) {
 	r.Totals = janitor.Totals{}
 	for _, node := range r.Nodes {

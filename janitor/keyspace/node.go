@@ -175,6 +175,15 @@ func (n *Node) facts(ctx context.Context, keys []string, ask Ask) ([]KeyFacts, e
 	return facts, nil
 }
 
+// Type is the type of a key's value, in Redis's words; "none" where there is no such key.
+func (n *Node) Type(ctx context.Context, key string) (kind string, err error) {
+	err = n.read(ctx, "read the type", func() (err error) {
+		kind, err = n.data.Type(ctx, key).Result()
+		return err
+	})
+	return kind, err
+}
+
 // expiry reads an answer to PTTL: -2 for a key that is gone, -1 for one without TTL.
 func expiry(cmd *redis.Cmd) ttlpolicy.Facts {
 	ms, err := cmd.Int64()
