@@ -88,6 +88,7 @@ type connectionFlags struct {
 	passwordFile   string
 	caCert         string
 	cert, key      string
+	serverName     string
 	connectTimeout durationValue
 	commandTimeout durationValue
 }
@@ -103,6 +104,7 @@ func (f *connectionFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.caCert, "cacert", "", "PEM `FILE` of the CA that signed the server's certificate")
 	flags.StringVar(&f.cert, "cert", "", "PEM `FILE` of the client certificate")
 	flags.StringVar(&f.key, "key", "", "PEM `FILE` of the client certificate's key")
+	flags.StringVar(&f.serverName, "tls-server-name", "", "name that the server's certificate must hold for (default: the host connected to)")
 	flags.Var(&f.connectTimeout, "connect-timeout", "how long a connection may take to open")
 	flags.Var(&f.commandTimeout, "command-timeout", "how long the server may take to answer")
 }
@@ -112,8 +114,8 @@ const defaultURL = "redis://127.0.0.1:6379/0"
 
 func (f *connectionFlags) options(sys System, workers int) (keyspace.Options, error) {
 	o := keyspace.Options{
-		URLs: f.urls, Sentinels: f.sentinels, MasterName: f.masterName, Username: f.user,
-		Password: sys.getenv("REDISCLI_AUTH"), CACert: f.caCert, Cert: f.cert, Key: f.key,
+		URLs: f.urls, Cluster: f.cluster, Sentinels: f.sentinels, MasterName: f.masterName, Username: f.user,
+		Password: sys.getenv("REDISCLI_AUTH"), CACert: f.caCert, Cert: f.cert, Key: f.key, ServerName: f.serverName,
 		ConnectTimeout: time.Duration(f.connectTimeout), CommandTimeout: time.Duration(f.commandTimeout), Workers: workers,
 	}
 	if len(o.URLs) == 0 {

@@ -36,6 +36,13 @@ func (j *job) warn(n *nodeJob, family, code, format string, args ...any) {
 	if n != nil {
 		w.Node = n.node.Addr()
 	}
+	j.tell(w)
+}
+
+// tell adds a warning, of each kind one for a node and a family.
+func (j *job) tell(w Warning) {
+	j.telling.Lock()
+	defer j.telling.Unlock()
 	for _, old := range j.report.Warnings {
 		if old == w || old.Code == w.Code && old.Node == w.Node && old.Family == w.Family {
 			return
@@ -125,22 +132,6 @@ func (j *job) soFar() string {
 		}
 	}
 	return fmt.Sprintf("%d keys had been evicted", evicted)
-}
-
-// finished is the ending of a run that went its whole way: the worst of its nodes'.
-func (j *job) finished() *ending {
-	var worst *ending
-	for _, n := range j.nodes {
-		if n.level == ttlpolicy.OK {
-			continue
-		}
-		end := n.finished()
-		n.report.Outcome, n.report.Reason = end.outcome, end.reason
-		if worst == nil || end.exit > worst.exit {
-			worst = end
-		}
-	}
-	return worst
 }
 
 func (n *nodeJob) finished() *ending {

@@ -108,7 +108,7 @@ func explainKey(ctx context.Context, nodes []*inquiry, key string) (KeyReport, e
 			return report, err
 		}
 	}
-	return KeyReport{}, fmt.Errorf("no node answers for key %s: %w", patterns.Quote(key), errors.New("its slot is on its way, or the cluster is not whole"))
+	return KeyReport{}, fmt.Errorf("no node answers for key %s: %w", patterns.Quote(key), errors.New("its slot is on its way, or the server that has it is down"))
 }
 
 // inquiry asks one node about keys.
@@ -167,6 +167,9 @@ func (q *inquiry) facts(ctx context.Context, key string) (keyspace.KeyFacts, err
 	})
 	if forbidden(err) {
 		facts, err = q.node.Facts(ctx, []string{key}, keyspace.Ask{})
+	}
+	if err == nil && facts[0].Moved {
+		err = &keyspace.Error{Op: "explain", Addr: q.node.Addr(), Kind: keyspace.Moved, Err: errors.New("another server of the cluster has this key")}
 	}
 	if err != nil {
 		return keyspace.KeyFacts{Bytes: -1}, err

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"redis-janitor/janitor/keyspace"
@@ -19,20 +22,39 @@ import (
 // probe gives every node its level. A run that finds all of them ok ends here, before a single key
 // has been looked at.
 func (j *job) probe(ctx context.Context) error {
-	highest := ttlpolicy.OK
-	for _, n := range j.nodes {
-		if err := n.read(ctx); err != nil {
-			return err
-		}
-		highest = max(highest, n.level)
+	if err := j.each(ctx, func(n *nodeJob) error { return n.read(ctx) }); err != nil {
+		return err
 	}
-	if highest > ttlpolicy.OK || j.req.Command == Explain {
+	highest := j.nodes[0]
+	for _, n := range j.nodes {
+		if n.level > highest.level || n.level == highest.level && n.reading.Ratio() > highest.reading.Ratio() {
+			highest = n
+		}
+	}
+	if highest.level > ttlpolicy.OK || j.req.Command == Explain {
 		return nil
 	}
-	first := j.nodes[0]
+	if j.several() {
+		return j.nothingAnywhere(highest)
+	}
 	return &ending{Nothing, BelowThreshold, ExitDone, fmt.Sprintf("memory is at %s of %s (%.1f%%), below the cleanup threshold of %s: nothing to do",
-		ttlpolicy.FormatSize(first.reading.Used), ttlpolicy.FormatSize(first.reading.Limit), 100*first.reading.Ratio(),
-		ttlpolicy.FormatSize(first.report.Memory.Levels.Cleanup)), ""}
+		ttlpolicy.FormatSize(highest.reading.Used), ttlpolicy.FormatSize(highest.reading.Limit), 100*highest.reading.Ratio(),
+		ttlpolicy.FormatSize(highest.report.Memory.Levels.Cleanup)), ""}
+}
+
+// nothingAnywhere ends a run in which no node that answers is under pressure.
+func (j *job) nothingAnywhere(highest *nodeJob) error {
+	text := fmt.Sprintf("the fullest of %d nodes, %s, has %s of %s (%.1f%%), below the cleanup threshold of %s: nothing to do", len(j.report.Nodes), highest.node.Addr(),
+		ttlpolicy.FormatSize(highest.reading.Used), ttlpolicy.FormatSize(highest.reading.Limit), 100*highest.reading.Ratio(),
+		ttlpolicy.FormatSize(highest.report.Memory.Levels.Cleanup))
+	for i := range j.report.Nodes {
+		j.report.Nodes[i].Outcome, j.report.Nodes[i].Reason = Nothing, BelowThreshold
+	}
+	if worst := j.finished(); worst != nil && worst.reason == NodeDown {
+		worst.message = text + "; " + worst.message
+		return worst
+	}
+	return &ending{Nothing, BelowThreshold, ExitDone, text, ""}
 }
 
 // read takes as many readings as the policy wants to agree, and goes by the lowest: a peak that
@@ -130,14 +152,25 @@ func (n *nodeJob) target() int64 {
 	return int64(t.Share * float64(n.reading.Limit))
 }
 
-// pressing is whether every gate is open: the critical level does not wait for anybody.
-func (j *job) pressing() bool {
+// gated is whether a gate could hold back some node: the critical level does not wait for anybody.
+func (j *job) gated() bool {
+	return slices.ContainsFunc(j.nodes, func(n *nodeJob) bool { return n.level > ttlpolicy.OK && n.level < ttlpolicy.Critical })
+}
+
+// spare has a gate hold a node back, and ends the run where none is left that may act.
+func (j *job) spare(why *ending, gated func(*nodeJob) bool) error {
+	left := false
 	for _, n := range j.nodes {
-		if n.level == ttlpolicy.Critical {
-			return true
+		if n.works() && gated(n) {
+			n.spared = why
+			n.report.Outcome, n.report.Reason = why.outcome, why.reason
 		}
+		left = left || n.works()
 	}
-	return false
+	if left {
+		return nil
+	}
+	return why
 }
 
 // busy keeps the janitor from interrupting people.
@@ -164,7 +197,7 @@ func (j *job) busy(ctx context.Context) error {
 // spareUsers holds back all but the critical level while many users are active.
 func (j *job) spareUsers() error {
 	users := j.report.Users
-	if !users.Busy || j.pressing() || j.req.IgnoreBusy {
+	if !users.Busy || !j.gated() || j.req.IgnoreBusy {
 		return nil
 	}
 	message := fmt.Sprintf("%d users are active (by %s), more than %d: only the critical level acts now", users.Active, users.From, users.Over)
@@ -172,7 +205,8 @@ func (j *job) spareUsers() error {
 		j.warn(nil, "", "busy", "execute would skip this run: %s", message)
 		return nil
 	}
-	return j.skip(Busy, message, "nothing was deleted; --ignore-busy goes on all the same")
+	return j.spare(j.skip(Busy, message, "nothing was deleted; --ignore-busy goes on all the same"),
+		func(n *nodeJob) bool { return n.level < ttlpolicy.Critical })
 }
 
 // unknownUsers reports that the number of active users can't be told.
@@ -182,8 +216,14 @@ func (e *unknownUsers) Error() string { return e.why }
 
 func (j *job) countUsers(ctx context.Context, policy BusyPolicy) (int64, error) {
 	kind, name, _ := strings.Cut(policy.UsersFrom, ":")
-	var total int64
-	for _, n := range j.nodes {
+	var owner *nodeJob
+	if kind == "key" {
+		if owner = j.ownerOf(name); owner == nil {
+			return 0, &unknownUsers{fmt.Sprintf("users cannot be read from key %s: the node that has it is down", patterns.Quote(name))}
+		}
+	}
+	var total atomic.Int64
+	err := j.each(ctx, func(n *nodeJob) error {
 		var count int64
 		var err error
 		switch kind {
@@ -191,21 +231,39 @@ func (j *job) countUsers(ctx context.Context, policy BusyPolicy) (int64, error) 
 		case "clients":
 			var ok bool
 			if count, ok = n.info.Int("connected_clients"); !ok {
-				return 0, &unknownUsers{"INFO does not tell connected_clients"}
+				return &unknownUsers{"INFO does not tell connected_clients"}
 			}
 			j.warn(n, "", "users_are_connections", "users are counted from connections, which are an application's pools rather than people")
 		case "key":
+			if n != owner {
+				return nil
+			}
 			if count, err = n.node.Count(ctx, name); err != nil {
-				return 0, unlessUnreachable(err, fmt.Sprintf("users cannot be read from key %s: %v", patterns.Quote(name), err))
+				return unlessUnreachable(err, fmt.Sprintf("users cannot be read from key %s: %v", patterns.Quote(name), err))
 			}
 		case "family":
 			if count, err = n.activeKeys(ctx, name, policy); err != nil {
-				return 0, err
+				return err
+			}
+			if j.several() {
+				n.census = nil // of many nodes they would be too many to keep
 			}
 		}
-		total += count
+		total.Add(count)
+		return nil
+	})
+	return total.Load(), err
+}
+
+// ownerOf is the node that has a key; nil where it is down.
+func (j *job) ownerOf(key string) *nodeJob {
+	owner := j.space.Owner(key)
+	for _, n := range j.nodes {
+		if n.node == owner && n.err == nil {
+			return n
+		}
 	}
-	return total, nil
+	return nil
 }
 
 // unlessUnreachable turns an answer that does not tell the users into "unknown", and leaves a
@@ -239,7 +297,7 @@ func (n *nodeJob) activeKeys(ctx context.Context, name string, policy BusyPolicy
 	}
 	count, low, high := n.census.ActiveWithin(family, policy.ActiveWithin)
 	unknown := n.census.UnknownAge(family)
-	gating := !n.pressing() && !n.req.IgnoreBusy
+	gating := n.gated() && !n.req.IgnoreBusy
 	if over := float64(policy.UsersOver); gating && n.sampled && low <= clearlyOver*over && high > over {
 		if n.req.Command == Plan && n.report.Keys > planCounts {
 			n.warn(n, name, "users_unknown", "by the sample, between %.0f and %.0f users are active, and more than %d would hold execute back: it counts them, plan does not in so large a keyspace",
@@ -261,27 +319,38 @@ func (n *nodeJob) activeKeys(ctx context.Context, name string, policy BusyPolicy
 
 // cooldown keeps janitors of all hosts from cleaning too often.
 func (j *job) cooldown(ctx context.Context) error {
-	if j.req.Policy.Cooldown <= 0 || j.req.IgnoreCooldown || j.pressing() {
+	if j.req.Policy.Cooldown <= 0 || j.req.IgnoreCooldown || !j.gated() {
 		return nil
 	}
-	for _, n := range j.nodes {
-		left, err := n.node.CooldownLeft(ctx)
+	left := make(map[*nodeJob]time.Duration, len(j.nodes))
+	var filling sync.Mutex
+	err := j.each(ctx, func(n *nodeJob) error {
+		rest, err := n.node.CooldownLeft(ctx)
 		if kind := keyspace.KindOf(err); kind == keyspace.NoPerm || kind == keyspace.NoCommand {
 			j.warn(n, "", "no_cooldown", "the time of the last eviction cannot be read on %s (%v): %s", n.node.Addr(), err, "allow the keys redis-janitor* (docs/acl.md)")
-			continue
+			return nil
 		}
-		if err != nil {
-			return err
-		}
-		if left == 0 {
+		filling.Lock()
+		defer filling.Unlock()
+		left[n] = rest
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, n := range j.nodes {
+		if left[n] == 0 || !n.works() || n.level == ttlpolicy.Critical {
 			continue
 		}
 		message := fmt.Sprintf("keys were evicted on %s less than %s ago: only the critical level acts within the next %s",
-			n.node.Addr(), ttlpolicy.FormatDuration(j.req.Policy.Cooldown), ttlpolicy.FormatDuration(left.Round(time.Second)))
-		if j.acts() {
-			return j.skip(Cooldown, message, "nothing was deleted; --ignore-cooldown goes on all the same")
+			n.node.Addr(), ttlpolicy.FormatDuration(j.req.Policy.Cooldown), ttlpolicy.FormatDuration(left[n].Round(time.Second)))
+		if !j.acts() {
+			j.warn(n, "", "cooldown", "execute would skip this run: %s", message)
+			continue
 		}
-		j.warn(n, "", "cooldown", "execute would skip this run: %s", message)
+		if err := j.spare(j.skip(Cooldown, message, "nothing was deleted; --ignore-cooldown goes on all the same"), func(other *nodeJob) bool { return other == n }); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -292,12 +361,16 @@ func (j *job) takeLease(ctx context.Context) error {
 	if !j.acts() {
 		return nil
 	}
-	for _, n := range j.nodes {
-		if err := n.node.CanEvict(ctx); err != nil {
-			return err
+	err := j.each(ctx, func(n *nodeJob) error {
+		if !n.works() {
+			return nil
 		}
+		return n.node.CanEvict(ctx)
+	})
+	if err != nil {
+		return err
 	}
-	taken, err := lease.Take(ctx, j.nodes[0].node, lease.Options{Name: j.env.Name, Since: j.started, Wait: j.req.Wait, LockDir: j.env.LockDir})
+	taken, err := lease.Take(ctx, j.space, lease.Options{Name: j.env.Name, Since: j.started, Wait: j.req.Wait, LockDir: j.env.LockDir})
 	var held *lease.HeldError
 	if errors.As(err, &held) {
 		return j.skip(LeaseHeld, held.Error(), "nothing was deleted; --wait DURATION waits for it to finish")
@@ -310,10 +383,13 @@ func (j *job) takeLease(ctx context.Context) error {
 		j.warn(nil, "", "no_lease", "the lease cannot be written (%v): only other janitors on this host are kept away", taken.Unwritten)
 		j.warn(nil, "", "no_cooldown", "the cooldown cannot be written either: the next run will not know of this one")
 	}
-	for _, n := range j.nodes {
-		if n.info, err = n.node.Info(ctx); err != nil {
-			return err
-		}
+	err = j.each(ctx, func(n *nodeJob) error {
+		info, err := n.node.Info(ctx)
+		n.info, n.spared = info, nil
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	if err := j.probe(ctx); err != nil {
 		return err

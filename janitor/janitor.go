@@ -7,7 +7,11 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"redis-janitor/janitor/keyspace"
 	"redis-janitor/janitor/lease"
@@ -107,6 +111,10 @@ type job struct {
 	nodes   []*nodeJob
 	lease   *lease.Lease
 	report  *Report
+	down    []*downNode
+	limit   *rate.Limiter // keys a second, of all nodes together
+	spent   spent
+	telling sync.Mutex // held while warnings are added: nodes work at the same time
 }
 
 // nodeJob is one server's part of a run.
@@ -133,6 +141,11 @@ type nodeJob struct {
 
 	cuts   []ttlpolicy.Cut
 	ledger *ledger
+
+	doubted atomic.Int64 // when it was last asked whether it is still a primary
+
+	spared *ending // why a gate holds this node back; nil: none does
+	err    error   // what ended its work; the other nodes go on
 }
 
 // story tells the whole job in its order. The first step that ends the run returns an *ending.
@@ -199,17 +212,7 @@ func (j *job) connect(ctx context.Context) error {
 	if j.space, err = keyspace.Open(ctx, options); err != nil {
 		return err
 	}
-	nodes := j.space.Nodes()
-	j.report.Nodes = make([]NodeReport, len(nodes))
-	for i, node := range nodes {
-		n := &nodeJob{job: j, node: node, report: &j.report.Nodes[i], info: node.First(), largest: make([]float64, len(j.rules)), calibrations: make([]calibration, len(j.rules))}
-		n.describe()
-		if err := n.info.Ready(node.Addr()); err != nil {
-			return err
-		}
-		j.nodes = append(j.nodes, n)
-	}
-	return nil
+	return j.muster()
 }
 
 // guards hold back an execute that nobody can have meant. plan and dry-run only mention them.
@@ -270,9 +273,9 @@ func (j *job) confirm(ctx context.Context) error {
 	if !j.acts() || j.req.Confirmed {
 		return nil
 	}
-	for _, n := range j.nodes {
-		if n.level == ttlpolicy.OK {
-			continue
+	err := j.each(ctx, func(n *nodeJob) error {
+		if !n.works() {
+			return nil
 		}
 		if err := n.survey(ctx, fullSample); err != nil {
 			return err
@@ -280,6 +283,10 @@ func (j *job) confirm(ctx context.Context) error {
 		n.aim()
 		n.estimates()
 		n.planned()
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if !j.wouldEvict() {
 		return nil // nothing to ask about: the run goes on to say so
@@ -319,16 +326,8 @@ func (j *job) work(ctx context.Context) error {
 		defer cancel(nil)
 		defer time.AfterFunc(j.req.Deadline, func() { cancel(errDeadline) }).Stop()
 	}
-	for _, n := range j.nodes {
-		if n.level == ttlpolicy.OK {
-			n.report.Outcome, n.report.Reason = Nothing, BelowThreshold
-			continue
-		}
-		if err := n.clean(ctx); err != nil {
-			return whyStopped(ctx, err)
-		}
-	}
-	return nil
+	j.limit = newLimit(j.req.MaxRate)
+	return j.cleanAll(ctx)
 }
 
 var errDeadline = errors.New("the deadline has passed")
@@ -337,7 +336,14 @@ var errDeadline = errors.New("the deadline has passed")
 // and came back.
 func (n *nodeJob) clean(ctx context.Context) error {
 	err := n.walkAll(ctx)
-	for again := 1; again <= maxRestarts && n.lost(err); again++ {
+	for again := 1; again <= maxRestarts; again++ {
+		gained := false
+		if err == nil && n.ledger != nil && n.ledger.stopped() == Exhausted {
+			gained, err = n.reshaped(ctx)
+		}
+		if !gained && !n.lost(err) {
+			break
+		}
 		if err = n.beginAgain(ctx); err != nil {
 			break
 		}

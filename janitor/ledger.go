@@ -170,13 +170,15 @@ func (l *ledger) admit(ctx context.Context, sizes []float64) (int, error) {
 		}
 		allowed, probe := len(sizes), false
 		ended := Reason("")
+		// Held until what is admitted is entered: the limits are the run's, and nodes work at the same time.
+		otherKeys, otherBytes, enter := l.n.spent.besides(l)
 		if limit := l.n.req.MaxKeys; limit > 0 {
-			if allowed = int(min(int64(allowed), limit-l.goneKeys-l.onWayKeys)); allowed <= 0 {
+			if allowed = int(min(int64(allowed), limit-l.goneKeys-l.onWayKeys-otherKeys)); allowed <= 0 {
 				ended = MaxKeys
 			}
 		}
 		if limit := l.n.req.MaxBytes; limit > 0 && allowed > 0 {
-			if allowed = fitting(sizes[:allowed], float64(limit)-l.goneBytes-l.onWayBytes); allowed == 0 {
+			if allowed = fitting(sizes[:allowed], float64(limit)-l.goneBytes-l.onWayBytes-otherBytes); allowed == 0 {
 				ended = MaxBytes
 			}
 		}
@@ -192,10 +194,13 @@ func (l *ledger) admit(ctx context.Context, sizes []float64) (int, error) {
 				allowed = max(1, fitting(sizes[:allowed], gap-sent))
 			}
 		}
-		switch {
-		case ended == "" && !probe:
+		if ended == "" && !probe {
 			l.onWayKeys += int64(allowed)
 			l.onWayBytes += sum(sizes[:allowed])
+		}
+		enter()
+		switch {
+		case ended == "" && !probe:
 			return allowed, nil
 		case l.onWayKeys > 0:
 			l.settled.Wait()
@@ -299,6 +304,8 @@ func (l *ledger) settle(p parcel, r keyspace.Removal) (rest parcel) {
 		case keyspace.Uncertain:
 			perhaps++
 			perhapsBytes += p.sizes[i]
+		case keyspace.KeptMoved:
+			t.kept.Keep(ttlpolicy.ReasonMoved, 1)
 		default:
 			t.kept.Keep(keptReason(fate), 1)
 			continue
@@ -324,6 +331,7 @@ func (l *ledger) settle(p parcel, r keyspace.Removal) (rest parcel) {
 	l.goneKeys += gone + perhaps
 	l.goneBytes += bytes
 	l.sinceBytes += bytes + perhapsBytes
+	l.n.spent.tell(l)
 	l.settled.Broadcast()
 	return rest
 }
@@ -348,6 +356,7 @@ func (l *ledger) release(sizes []float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.arrived(sizes)
+	l.n.spent.tell(l)
 	l.settled.Broadcast()
 }
 

@@ -16,6 +16,10 @@ const (
 	maxRestarts = 3
 	// loadingFor is how long a server may take to load its data after a restart.
 	loadingFor = time.Minute
+	// failoverFor is how long it may take until a replica is promoted in a primary's place.
+	failoverFor = time.Minute
+	// doubtEvery is how often a cluster's node that has moved keys is asked whether it is still a primary.
+	doubtEvery = time.Second
 	// knockEvery is how often a server that is down or loading is asked again.
 	knockEvery = 100 * time.Millisecond
 )
@@ -46,8 +50,35 @@ func (n *nodeJob) lost(err error) bool {
 	switch keyspace.KindOf(err) {
 	case keyspace.Restarted, keyspace.Unreachable, keyspace.Loading:
 		return true
+	case keyspace.ReadOnly:
+		return n.node.Moves() // another one has taken its place, or will
 	}
 	return false
+}
+
+// doubt is for a node that says of keys that another one has them: single slots may be on their way, or
+// it may be a replica by now, of which nothing that it is asked for would come true. Then it is lost.
+func (n *nodeJob) doubt(ctx context.Context) error {
+	last := n.doubted.Load()
+	if now := time.Now().UnixNano(); now-last < int64(doubtEvery) || !n.doubted.CompareAndSwap(last, now) {
+		return nil
+	}
+	info, err := n.node.Info(ctx)
+	if err == nil && info.Replica() {
+		return &keyspace.Error{Op: "go on", Addr: n.node.Addr(), Kind: keyspace.ReadOnly, Hint: "run again",
+			Err: errors.New("it was a primary and is a replica now")}
+	}
+	return err
+}
+
+// reshaped looks, after a walk, whether the node has slots that it had not before: the walk may have passed
+// the places at which their keys came in.
+func (n *nodeJob) reshaped(ctx context.Context) (bool, error) {
+	gained, err := n.node.Gained(ctx)
+	if gained > 0 {
+		n.warn(n, "", "possibly_incomplete", "%s was given %d slots of the cluster during the walk, which began again to see their keys", n.node.Addr(), gained)
+	}
+	return gained > 0, err
 }
 
 // beginAgain gets ready for another walk from cursor 0, by a fresh survey and under a lease that holds:
@@ -57,8 +88,8 @@ func (n *nodeJob) beginAgain(ctx context.Context) error {
 	if err != nil {
 		return whyStopped(ctx, err)
 	}
-	restarted := info.Text("run_id") != n.info.Text("run_id")
-	n.info, n.census, n.report.RunID = info, nil, info.Text("run_id")
+	restarted, was := info.Text("run_id") != n.info.Text("run_id"), n.report.Addr
+	n.info, n.census, n.report.RunID, n.report.Addr = info, nil, info.Text("run_id"), n.node.Addr()
 	if info.Replica() {
 		return &keyspace.Error{Op: "begin again", Addr: n.node.Addr(), Kind: keyspace.ReadOnly, Hint: "give the address of the primary",
 			Err: errors.New("the server was lost, and is a replica now that it is back")}
@@ -77,8 +108,12 @@ func (n *nodeJob) beginAgain(ctx context.Context) error {
 	}
 	if restarted {
 		n.report.Scanned = 0
+		place := was
+		if n.report.Addr != was {
+			place = fmt.Sprintf("%s (%s now)", was, n.report.Addr)
+		}
 		n.warn(n, "", "possibly_incomplete", "%s was restarted or replaced while the janitor worked: the walk began again with the data that it came back with. What had been evicted and came back is counted each time it went",
-			n.node.Addr())
+			place)
 	}
 	return nil
 }
@@ -92,7 +127,10 @@ func (n *nodeJob) awaitServer(ctx context.Context) (keyspace.Info, error) {
 			err = info.Ready(n.node.Addr())
 		}
 		switch keyspace.KindOf(err) {
-		case keyspace.Unreachable:
+		case keyspace.Unreachable, keyspace.ReadOnly, keyspace.ClusterDown:
+			if n.node.Moves() {
+				patience = failoverFor
+			}
 		case keyspace.Loading:
 			patience = loadingFor
 		default:

@@ -153,6 +153,9 @@ func (n *nodeJob) look(ctx context.Context, census *ttlpolicy.Census, keys []str
 			return err
 		}
 		for i, f := range facts {
+			if f.Moved {
+				continue // whoever has it now counts it
+			}
 			census.Add(chunk[i].family, f.Facts, n.weight(chunk[i].family, f), elapsed)
 		}
 	}
@@ -247,7 +250,7 @@ func (n *nodeJob) page(ctx context.Context, pages *pace.Sizer, cursor uint64, ma
 	}
 	// The lease and the cooldown come and go with execute alone: counted, they would make it differ from
 	// its dry run, and look like keys that came twice.
-	keys = slices.DeleteFunc(keys, func(key string) bool { return key == keyspace.LeaseKey || key == keyspace.CooldownKey })
+	keys = slices.DeleteFunc(keys, keyspace.Own)
 	bytes := 0
 	for _, key := range keys {
 		bytes += len(key)

@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/time/rate"
 
 	"redis-janitor/janitor/keyspace"
 	"redis-janitor/janitor/pace"
@@ -36,14 +35,9 @@ func (n *nodeJob) walk(ctx context.Context, cuts, earlier []ttlpolicy.Cut) (*ttl
 		queue:  make(chan parcel, n.workers()),
 		sizer:  pace.NewSizer(n.pace.Slice, min(20, n.pace.Keys), n.pace.Keys, &n.floor),
 		remove: n.node.Evict,
-		limit:  rate.NewLimiter(rate.Inf, 1),
 	}
 	if !n.acts() {
 		w.remove = n.node.Rehearse
-	}
-	if n.req.MaxRate > 0 {
-		// A burst of a tenth of a second: a batch must fit, and no second may get much more than its share.
-		w.limit = rate.NewLimiter(rate.Limit(n.req.MaxRate), max(1, int(n.req.MaxRate/10)))
 	}
 	if n.mustCount() {
 		w.floors(n.census)
@@ -95,7 +89,6 @@ type walker struct {
 	queue         chan parcel
 	sizer         *pace.Sizer
 	remove        remover
-	limit         *rate.Limiter
 	seen          int64
 	direct        bool // keys are judged in the batch that evicts them
 	setbacks      atomic.Int32
@@ -195,8 +188,15 @@ func (w *walker) judge(ctx context.Context, pages <-chan []string) error {
 			if err != nil {
 				return err
 			}
+			moved := false
 			for i, f := range facts {
 				if err := w.decide(ctx, chunk[i], f, elapsed); err != nil {
+					return err
+				}
+				moved = moved || f.Moved
+			}
+			if moved {
+				if err := w.doubt(ctx); err != nil {
 					return err
 				}
 			}
@@ -214,8 +214,12 @@ func (w *walker) judge(ctx context.Context, pages <-chan []string) error {
 
 // decide settles one key: kept with its reason, or on its way into a batch.
 func (w *walker) decide(ctx context.Context, k found, f keyspace.KeyFacts, elapsed time.Duration) error {
-	if f.Expiry == ttlpolicy.Missing {
+	switch {
+	case f.Expiry == ttlpolicy.Missing:
 		w.ledger.missed(k.family)
+		return nil
+	case f.Moved:
+		w.ledger.keep(k.family, ttlpolicy.ReasonMoved)
 		return nil
 	}
 	verdict := w.census.Add(k.family, f.Facts, w.weight(k.family, f), elapsed)
@@ -352,6 +356,9 @@ func (w *walker) carryOut(ctx context.Context, p parcel) {
 		if err == nil {
 			err = removal.Refusal
 		}
+		if err == nil && slices.Contains(removal.Fates, keyspace.KeptMoved) {
+			err = w.doubt(ctx)
+		}
 		if err == nil {
 			w.setbacks.Store(0)
 			w.sizer.Took(len(p.keys)-len(rest.keys), took)
@@ -382,11 +389,8 @@ func (w *walker) mayDelete(ctx context.Context, keys int) error {
 	if !w.acts() {
 		return nil
 	}
-	for keys > 0 {
+	for w.limit != nil && keys > 0 {
 		step := min(keys, w.limit.Burst())
-		if w.limit.Limit() == rate.Inf {
-			step = keys
-		}
 		if err := w.limit.WaitN(ctx, step); err != nil {
 			return context.Cause(ctx)
 		}

@@ -40,6 +40,7 @@ const (
 	NotDone   Fate = 'f' // the server refused this deletion
 	Deferred  Fate = 'd' // not tried: the batch had ended
 	Uncertain Fate = 'u' // the reply was lost: may be gone
+	KeptMoved Fate = 'm' // another server of the cluster has it now, or will have
 
 	// The fates of keys that had not been judged before.
 	KeptNoTTL       Fate = 'n' // has no TTL
@@ -66,7 +67,10 @@ var ErrFenced = errors.New("another janitor holds the lease now")
 // CanEvict loads the eviction script, so that a server without scripting is known before anything
 // is deleted.
 func (n *Node) CanEvict(ctx context.Context) error {
-	return n.load(ctx, "load the eviction script", n.data, evictScript)
+	if err := n.load(ctx, "load the eviction script", n.data, evictScript); err != nil || !n.clustered {
+		return err
+	}
+	return n.load(ctx, "load the cooldown script", n.data, markScript)
 }
 
 // Evict deletes those keys of a batch that still qualify. Where the reply is lost the keys'
@@ -74,6 +78,9 @@ func (n *Node) CanEvict(ctx context.Context) error {
 func (n *Node) Evict(ctx context.Context, b Batch) (Removal, error) {
 	if len(b.Keys) == 0 {
 		return Removal{}, nil
+	}
+	if n.clustered {
+		return n.evictBySlot(ctx, b)
 	}
 	// Own keys are named only where they are used: naming one needs the permission to.
 	keys := append(make([]string, 0, len(b.Keys)+2), b.Keys...)
@@ -84,17 +91,7 @@ func (n *Node) Evict(ctx context.Context, b Batch) (Removal, error) {
 	if cooldown > 0 {
 		keys = append(keys, CooldownKey)
 	}
-	maxTTL := int64(-1)
-	if b.MaxTTL >= 0 {
-		maxTTL = b.MaxTTL.Milliseconds()
-	}
-	lifetime := int64(-1)
-	if b.Lifetime > 0 {
-		lifetime = b.Lifetime.Milliseconds()
-	}
-	answer, err := n.run(ctx, "evict", n.data, evictScript, keys,
-		len(b.Keys), n.db, b.Persistent, maxTTL, idleSeconds(b.MinIdle), b.MeasureEach, b.MaxBytes, b.AssumeBytes,
-		b.LeaseToken, cooldown, b.Mark, lifetime)
+	answer, err := n.run(ctx, "evict", n.data, evictScript, keys, b.arguments(len(b.Keys), n.db, b.LeaseToken, cooldown)...)
 	if err != nil {
 		fate := Deferred
 		var failure *Error
@@ -104,6 +101,20 @@ func (n *Node) Evict(ctx context.Context, b Batch) (Removal, error) {
 		return Removal{Fates: repeat(fate, len(b.Keys))}, err
 	}
 	return n.removal(answer, len(b.Keys))
+}
+
+// arguments are the script's, for so many of the batch's keys.
+func (b Batch) arguments(count, db int, token string, cooldown int64) []any {
+	maxTTL := int64(-1)
+	if b.MaxTTL >= 0 {
+		maxTTL = b.MaxTTL.Milliseconds()
+	}
+	lifetime := int64(-1)
+	if b.Lifetime > 0 {
+		lifetime = b.Lifetime.Milliseconds()
+	}
+	return []any{count, db, b.Persistent, maxTTL, idleSeconds(b.MinIdle), b.MeasureEach, b.MaxBytes, b.AssumeBytes,
+		token, cooldown, b.Mark, lifetime}
 }
 
 // Rehearse says what Evict would do to a batch, by the same conditions on facts read anew, and sends
@@ -119,7 +130,9 @@ func (n *Node) Rehearse(ctx context.Context, b Batch) (Removal, error) {
 	}
 	r := Removal{Fates: make([]Fate, len(b.Keys))}
 	for i, f := range facts {
-		r.Fates[i] = b.fate(f.Facts)
+		if r.Fates[i] = b.fate(f.Facts); f.Moved {
+			r.Fates[i] = KeptMoved
+		}
 	}
 	return r, nil
 }

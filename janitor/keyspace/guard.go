@@ -47,7 +47,7 @@ type allowList struct {
 
 func newAllowList(mode Mode) *allowList {
 	list := &allowList{
-		commands: map[string][]string{"CLIENT": {"SETNAME"}, "MEMORY": {"USAGE"}, "OBJECT": {"IDLETIME", "ENCODING"}},
+		commands: map[string][]string{"CLIENT": {"SETNAME"}, "MEMORY": {"USAGE"}, "OBJECT": {"IDLETIME", "ENCODING"}, "CLUSTER": {"SLOTS"}},
 		digests:  map[string]bool{},
 	}
 	for _, name := range []string{

@@ -13,7 +13,10 @@ import (
 
 // Keyspace is one Redis server, or all primaries of a cluster, with one selected database.
 type Keyspace struct {
-	nodes []*Node
+	nodes   []*Node
+	down    []Down
+	cluster *cluster // nil where it is one server
+	keeper  keeper
 }
 
 // Open connects and asks each server who it is. Errors are *BadAddress for options that cannot be
@@ -22,31 +25,76 @@ func Open(ctx context.Context, o Options) (*Keyspace, error) {
 	if len(o.Sentinels) > 0 {
 		return nil, &BadAddress{"--sentinel is not supported by this version: give the primary's own URL"}
 	}
-	if len(o.URLs) != 1 {
-		return nil, &BadAddress{"give one --url: clusters with several seeds are not supported by this version"}
+	var doors []target
+	for _, raw := range o.URLs {
+		t, err := o.parseTarget(raw)
+		if err != nil {
+			return nil, err
+		}
+		doors = append(doors, t)
 	}
-	t, err := o.parseTarget(o.URLs[0])
-	if err != nil {
-		return nil, err
+	if len(doors) == 0 {
+		return nil, &BadAddress{"give a --url"}
 	}
-	node := newNode(o, t)
-	// Tried once: nobody wants to wait for an address that is wrong.
-	info, err := node.info(ctx)
-	if err != nil {
-		err = fail(ctx, "connect", node.addr, err)
-		return nil, errors.Join(err, node.close())
+	var first error
+	for _, door := range doors {
+		k, err := o.open(ctx, door, o.Cluster || len(doors) > 1)
+		if err == nil {
+			return k, nil
+		}
+		if first == nil {
+			first = err
+		}
+		// Another seed helps where one is not there, and nowhere else.
+		if kind := KindOf(err); kind != Unreachable && kind != Loading && kind != MaxClients {
+			return nil, err
+		}
 	}
-	if info.Clustered() {
-		err := &Error{Op: "connect", Addr: node.Addr(), Kind: Other, Err: errors.New("this server is part of a cluster"),
-			Hint: "clusters are not supported by this version"}
-		return nil, errors.Join(err, node.close())
-	}
-	node.first.Store(&info)
-	return &Keyspace{nodes: []*Node{node}}, nil
+	return nil, first
 }
 
-// Nodes lists the servers whose keys are this keyspace's.
+// open goes by one door, and into the cluster behind it where there is one.
+func (o Options) open(ctx context.Context, door target, wantsCluster bool) (*Keyspace, error) {
+	node := newNode(o, door)
+	// Tried once: nobody wants to wait for an address that is wrong.
+	info, err := node.Meet(ctx)
+	switch {
+	case err == nil && info.Clustered() && door.db != 0:
+		err = &Error{Op: "connect", Addr: node.addr, Kind: BadDB, Hint: "leave the number out: a cluster has database 0 only",
+			Err: errors.New("this server is part of a cluster, which has no database but 0")}
+	case err == nil && info.Clustered():
+		k, err := enter(ctx, o, door, node)
+		return k, errors.Join(err, node.close())
+	case err == nil && wantsCluster:
+		err = &Error{Op: "connect", Addr: node.addr, Kind: NotCluster, Hint: hint(NotCluster), Err: errors.New("this server is not part of a cluster")}
+	}
+	if err != nil {
+		return nil, errors.Join(err, node.close())
+	}
+	return &Keyspace{nodes: []*Node{node}, keeper: keeper{node: node}}, nil
+}
+
+// Nodes lists the servers whose keys are this keyspace's, in the order of their slots.
 func (k *Keyspace) Nodes() []*Node { return k.nodes }
+
+// Down lists the primaries of a cluster that did not answer.
+func (k *Keyspace) Down() []Down { return k.down }
+
+// Clustered tells whether this is a cluster.
+func (k *Keyspace) Clustered() bool { return k.cluster != nil }
+
+// Owner is the node that has a key; nil where that one is down.
+func (k *Keyspace) Owner(key string) *Node {
+	if k.cluster == nil {
+		return k.nodes[0]
+	}
+	for _, n := range k.nodes {
+		if n.slots.has(slotOf(key)) {
+			return n
+		}
+	}
+	return nil
+}
 
 // Close closes every connection.
 func (k *Keyspace) Close() error {
@@ -54,29 +102,41 @@ func (k *Keyspace) Close() error {
 	for _, n := range k.nodes {
 		errs = append(errs, n.close())
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, k.keeper.close())...)
 }
 
 // Node is one server.
 type Node struct {
-	addr string
-	db   int
-	data *redis.Client // the selected database
-	own  *redis.Client // database 0, where the janitor's own keys live
+	options Options
+	addr    string
+	db      int
+	data    *redis.Client // the selected database
+	own     *redis.Client // database 0, where the janitor's own keys live
 	// first is what INFO said when the server was met: it names the run that is being cleaned.
 	first  atomic.Pointer[Info]
 	loaded loadedScripts
+
+	clustered bool
+	slots     slotSet // those of a cluster's node when it was met
+	// find tells where the server is now that has this node's keys; nil: it stays where it is.
+	find func(ctx context.Context, lost *Node) (target, slotSet, error)
 }
 
 func newNode(o Options, t target) *Node {
-	n := &Node{addr: t.addr, db: t.db}
+	n := &Node{options: o}
+	n.connect(t)
+	return n
+}
+
+// connect makes the clients for a server. They don't connect before they are used.
+func (n *Node) connect(t target) {
+	n.addr, n.db = t.addr, t.db
 	// One connection scans, one reads facts, one is the canary, and the workers evict.
-	n.data = o.client(t, t.db, o.Workers+3, n.greet)
+	n.data = n.options.client(t, t.db, n.options.Workers+3, n.greet)
 	n.own = n.data
 	if t.db != 0 {
-		n.own = o.client(t, 0, 2, n.greet)
+		n.own = n.options.client(t, 0, 2, n.greet)
 	}
-	return n
 }
 
 // greet is what each new connection begins with: it gives its name, for whoever reads CLIENT LIST,
@@ -113,7 +173,7 @@ func (n *Node) close() error {
 	if n.own != n.data {
 		err = errors.Join(err, n.own.Close())
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, redis.ErrClosed) {
 		return fmt.Errorf("close connections to %s: %w", n.addr, err)
 	}
 	return nil
@@ -128,16 +188,48 @@ func (n *Node) DB() int { return n.db }
 // First is what the server said of itself when it was met.
 func (n *Node) First() Info { return *n.first.Load() }
 
+// Leave closes the node's connections. What is asked of it from then on fails.
+func (n *Node) Leave() error { return n.close() }
+
+// Moves tells whether another server may take this one's place: in a cluster, or by sentinels.
+func (n *Node) Moves() bool { return n.find != nil }
+
 // Meet has the server that answers now be the one that is cleaned, after it was restarted or replaced:
 // no cursor and nothing else that was read from the other one means anything there. Nothing may be
 // under way that the other one was asked for.
 func (n *Node) Meet(ctx context.Context) (Info, error) {
+	if n.find != nil && n.first.Load() != nil {
+		if err := n.follow(ctx); err != nil {
+			return Info{}, err
+		}
+	}
 	was := n.first.Swap(nil)
 	info, err := n.info(ctx) // tried once: the caller knows for how long it is worth it
+	if err == nil && n.find != nil && info.Replica() {
+		err = &Error{Op: "connect", Addr: n.addr, Kind: ReadOnly, Hint: hint(ReadOnly), Err: errors.New("it is a replica, and no primary has taken its place yet")}
+	}
 	if err != nil {
 		n.first.Store(was)
-		return Info{}, fail(ctx, "read INFO", n.addr, err)
+		return Info{}, fail(ctx, "connect", n.addr, err)
 	}
 	n.first.Store(&info)
 	return info, nil
+}
+
+// follow goes where the server is now that has this node's keys.
+func (n *Node) follow(ctx context.Context) error {
+	t, slots, err := n.find(ctx, n)
+	if err != nil {
+		return err
+	}
+	n.slots = slots
+	if t.addr == n.addr {
+		return nil
+	}
+	if err := n.close(); err != nil {
+		return fail(ctx, "leave", n.addr, err)
+	}
+	n.connect(t)
+	n.loaded.clear()
+	return nil
 }

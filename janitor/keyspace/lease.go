@@ -2,8 +2,12 @@ package keyspace
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 )
 
@@ -12,6 +16,103 @@ const (
 	LeaseKey    = "redis-janitor:lease"
 	CooldownKey = "redis-janitor:cooldown"
 )
+
+// Own tells whether a key is one of the janitor's own. In a cluster a node's cooldown has the node's
+// tag behind the name.
+func Own(key string) bool {
+	return key == LeaseKey || key == CooldownKey || strings.HasPrefix(key, CooldownKey+":{")
+}
+
+// cooldownKey is the name of the node's cooldown: one that the node itself has, where slots are dealt out.
+func (n *Node) cooldownKey() string {
+	if !n.clustered {
+		return CooldownKey
+	}
+	return CooldownKey + ":{" + n.slots.tag() + "}"
+}
+
+// keeper is the server that has the lease.
+type keeper struct {
+	mu   sync.Mutex
+	node *Node // nil: not known yet
+	ours bool  // it is none of the keyspace's nodes
+}
+
+func (k *keeper) close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.ours {
+		return nil
+	}
+	return k.node.close()
+}
+
+// kept asks the keeper of the lease. A cluster's is looked for where it is not known, and once more where
+// it may have handed the lease's slot on.
+func (k *Keyspace) kept(ctx context.Context, ask func(*Node) error) error {
+	k.keeper.mu.Lock()
+	defer k.keeper.mu.Unlock()
+	if k.keeper.node != nil {
+		err := ask(k.keeper.node)
+		if k.cluster == nil {
+			return err
+		}
+		switch KindOf(err) {
+		case Moved, Unreachable, Restarted, ReadOnly:
+		default:
+			return err
+		}
+	}
+	shards, err := k.cluster.ask(ctx, "")
+	if err != nil {
+		return err
+	}
+	at := slices.IndexFunc(shards, func(s shard) bool { return s.slots.has(slotOf(LeaseKey)) })
+	if at < 0 {
+		return &Error{Op: "look for the lease", Addr: k.cluster.door.addr, Kind: ClusterDown, Hint: hint(ClusterDown), Err: errors.New("nobody has its slot")}
+	}
+	if k.keeper.node != nil {
+		if err := k.keeper.node.close(); err != nil {
+			return err
+		}
+	}
+	k.keeper.node, k.keeper.ours = newNode(k.cluster.options, k.cluster.target(shards[at].addr)), true
+	return ask(k.keeper.node)
+}
+
+// TakeLease is Node.TakeLease on the server that has the lease.
+func (k *Keyspace) TakeLease(ctx context.Context, token, name, since string, lasts time.Duration, renew bool) (holder Holder, ours bool, err error) {
+	err = k.kept(ctx, func(n *Node) (err error) {
+		holder, ours, err = n.TakeLease(ctx, token, name, since, lasts, renew)
+		return err
+	})
+	return holder, ours, err
+}
+
+// ReleaseLease is Node.ReleaseLease on the server that has the lease.
+func (k *Keyspace) ReleaseLease(ctx context.Context, token string) error {
+	return k.kept(ctx, func(n *Node) error { return n.ReleaseLease(ctx, token) })
+}
+
+// LeaseHolder is Node.LeaseHolder on the server that has the lease.
+func (k *Keyspace) LeaseHolder(ctx context.Context) (holder Holder, held bool, err error) {
+	err = k.kept(ctx, func(n *Node) (err error) {
+		holder, held, err = n.LeaseHolder(ctx)
+		return err
+	})
+	return holder, held, err
+}
+
+// Identity names this Redis, or this cluster, to other janitors on this host.
+func (k *Keyspace) Identity() string {
+	if k.cluster != nil {
+		return k.cluster.shards[0].id
+	}
+	if id := k.nodes[0].First().Text("run_id"); id != "" {
+		return id
+	}
+	return k.nodes[0].addr
+}
 
 // Holder describes who holds the lease.
 type Holder struct {
@@ -74,7 +175,7 @@ func (n *Node) LeaseHolder(ctx context.Context) (holder Holder, held bool, err e
 // CooldownLeft is how long the node's cooldown still lasts, 0 where none is running.
 func (n *Node) CooldownLeft(ctx context.Context) (left time.Duration, err error) {
 	err = n.read(ctx, "read the cooldown", func() error {
-		ms, err := n.own.Do(ctx, "pttl", CooldownKey).Int64()
+		ms, err := n.own.Do(ctx, "pttl", n.cooldownKey()).Int64()
 		left = max(time.Duration(ms)*time.Millisecond, 0)
 		return err
 	})

@@ -104,6 +104,7 @@ type Ask struct {
 type KeyFacts struct {
 	ttlpolicy.Facts
 	Bytes float64
+	Moved bool // another server of the cluster has it now, or will have
 }
 
 // Facts reads the TTLs of keys, and what else is asked for, in one pipeline: its time is the sum
@@ -147,7 +148,12 @@ func (n *Node) facts(ctx context.Context, keys []string, ask Ask) ([]KeyFacts, e
 	for i := range keys {
 		facts[i].Bytes = -1
 		if err := ttls[i].Err(); err != nil {
-			if kind := KindOf(fail(ctx, "", "", err)); kind != Moved && kind != NoPerm {
+			kind := KindOf(fail(ctx, "", "", err))
+			if n.clustered && kind == Moved {
+				facts[i].Moved = true
+				continue
+			}
+			if kind != Moved && kind != NoPerm {
 				return nil, err
 			}
 			if refused++; refused == len(keys) {

@@ -17,12 +17,14 @@ import (
 // Options say where Redis is and what may be sent there.
 type Options struct {
 	URLs       []string // redis://, rediss:// or unix://; more than one are seeds of one cluster
+	Cluster    bool     // refuse a server that is no part of a cluster
 	Sentinels  []string // HOST:PORT; then MasterName names the primary
 	MasterName string
 	Username   string // overrides the URL's
 	Password   string // used where the URL has none
 	CACert     string // PEM file; the system's roots where empty
 	Cert, Key  string // PEM files of a client certificate
+	ServerName string // that the server's certificate must hold for; the host's where empty
 
 	ConnectTimeout time.Duration
 	CommandTimeout time.Duration
@@ -97,6 +99,9 @@ func (o Options) tlsConfig(config *tls.Config) (*tls.Config, error) {
 		if !config.RootCAs.AppendCertsFromPEM(pem) {
 			return nil, &BadAddress{fmt.Sprintf("%s holds no PEM certificate", o.CACert)}
 		}
+	}
+	if o.ServerName != "" {
+		config.ServerName = o.ServerName
 	}
 	if (o.Cert == "") != (o.Key == "") {
 		return nil, &BadAddress{"--cert and --key go together"}

@@ -99,7 +99,7 @@ func TestCertificatesThatCannotBeUsedAreRefused(t *testing.T) {
 		"a certificate that is none":      {Cert: text, Key: text},
 		"a certificate that is not there": {Cert: filepath.Join(dir, "missing.pem"), Key: text},
 		"sentinels":                       {Sentinels: []string{"h:1"}, MasterName: "m"},
-		"several seeds":                   {URLs: []string{"redis://a", "redis://b"}},
+		"no seed":                         {URLs: []string{}},
 	} {
 		if o.URLs == nil {
 			o.URLs = []string{"rediss://127.0.0.1:1"}

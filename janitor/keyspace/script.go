@@ -33,17 +33,27 @@ var leaseLua string
 //go:embed lua/release.lua
 var releaseLua string
 
-var evictScript, leaseScript, releaseScript = newScript(evictLua), newScript(leaseLua), newScript(releaseLua)
+//go:embed lua/mark.lua
+var markLua string
+
+var evictScript, leaseScript, releaseScript, markScript = newScript(evictLua), newScript(leaseLua), newScript(releaseLua), newScript(markLua)
 
 // writingScripts lists every script that may leave the process.
 func writingScripts() []script {
-	return []script{evictScript, leaseScript, releaseScript}
+	return []script{evictScript, leaseScript, releaseScript, markScript}
 }
 
 // loadedScripts remembers which scripts the server has been given. The zero value is ready.
 type loadedScripts struct {
 	mu     sync.Mutex
 	loaded map[string]bool
+}
+
+// clear is for another server in the place of the one that was given scripts.
+func (l *loadedScripts) clear() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.loaded)
 }
 
 func (l *loadedScripts) forget(digest string) {

@@ -42,7 +42,7 @@ func (e *HeldError) Error() string {
 
 // Lease is the right to evict.
 type Lease struct {
-	node        *keyspace.Node
+	space       *keyspace.Keyspace
 	token       string
 	name, since string // as others will read them
 	// lock is this host's lock, held instead of the key where that could not be written.
@@ -67,12 +67,12 @@ type Options struct {
 
 // Take takes the lease. The error is a *HeldError where another janitor holds it to the end of the
 // wait, and a *keyspace.Error where the server would refuse the eviction too.
-func Take(ctx context.Context, node *keyspace.Node, o Options) (*Lease, error) {
+func Take(ctx context.Context, space *keyspace.Keyspace, o Options) (*Lease, error) {
 	token, err := newToken()
 	if err != nil {
 		return nil, err
 	}
-	l := &Lease{node: node, token: token, name: o.Name, since: o.Since.UTC().Format(time.RFC3339), done: make(chan struct{})}
+	l := &Lease{space: space, token: token, name: o.Name, since: o.Since.UTC().Format(time.RFC3339), done: make(chan struct{})}
 	deadline := time.Now().Add(o.Wait)
 	for {
 		held, err := l.try(ctx, o)
@@ -108,15 +108,21 @@ func newToken() (string, error) {
 
 func (l *Lease) try(ctx context.Context, o Options) (*HeldError, error) {
 	asked := time.Now()
-	holder, ours, err := l.node.TakeLease(ctx, l.token, l.name, l.since, lasts, false)
+	holder, ours, err := l.space.TakeLease(ctx, l.token, l.name, l.since, lasts, false)
 	if err != nil {
+		refused := false
 		switch keyspace.KindOf(err) {
 		case keyspace.OOM, keyspace.NoPerm, keyspace.NoCommand, keyspace.WrongType, keyspace.Other:
-			// Only our own key is refused: that must not stand in the way of a cleanup.
-			l.Unwritten = err
-			return l.tryHost(o)
+			refused = true
+		case keyspace.Unreachable, keyspace.Loading, keyspace.ClusterDown:
+			refused = l.space.Clustered() // the server that would have the lease is down, and others are not
 		}
-		return nil, err
+		if !refused {
+			return nil, err
+		}
+		// Only our own key is refused: that must not stand in the way of a cleanup.
+		l.Unwritten = err
+		return l.tryHost(o)
 	}
 	if !ours {
 		return &HeldError{By: holder.Name, Since: holder.Since}, nil
@@ -129,16 +135,12 @@ func (l *Lease) try(ctx context.Context, o Options) (*HeldError, error) {
 
 func (l *Lease) tryHost(o Options) (*HeldError, error) {
 	if l.lock == nil {
-		id := l.node.First().Text("run_id")
-		if id == "" {
-			id = l.node.Addr()
-		}
-		sum := sha256.Sum256([]byte(id))
+		sum := sha256.Sum256([]byte(l.space.Identity()))
 		l.lock = flock.New(filepath.Join(o.LockDir, "redis-janitor-"+hex.EncodeToString(sum[:8])+".lock"))
 	}
 	locked, err := l.lock.TryLock()
 	if err != nil {
-		return nil, fmt.Errorf("the lease cannot be written on %s (%w), and neither can this host's lock: %w", l.node.Addr(), l.Unwritten, err)
+		return nil, fmt.Errorf("the lease cannot be written (%w), and neither can this host's lock: %w", l.Unwritten, err)
 	}
 	if !locked {
 		return &HeldError{}, nil
@@ -168,7 +170,7 @@ func (l *Lease) renew(ctx context.Context) {
 // run out, so the server itself has lost it, by evicting it for its short TTL or by a restart.
 func (l *Lease) keep(ctx context.Context) error {
 	asked := time.Now()
-	_, ours, err := l.node.TakeLease(ctx, l.token, l.name, l.since, lasts, l.Held() != nil)
+	_, ours, err := l.space.TakeLease(ctx, l.token, l.name, l.since, lasts, l.Held() != nil)
 	if err != nil {
 		return err
 	}
@@ -198,10 +200,19 @@ func (l *Lease) Retake(ctx context.Context) error {
 	if l.lock != nil {
 		return nil
 	}
+	asked := time.Now()
+	_, ours, err := l.space.TakeLease(ctx, l.token, l.name, l.since, lasts, false)
+	if err != nil {
+		return err
+	}
 	l.mu.Lock()
-	l.lost, l.until = nil, time.Now().Add(lasts)
-	l.mu.Unlock()
-	return l.keep(ctx)
+	defer l.mu.Unlock()
+	// Until the server has said so nobody may go by it: others of the run's nodes are at work.
+	l.lost, l.until = nil, asked.Add(lasts)
+	if !ours {
+		l.lost = keyspace.ErrFenced
+	}
+	return l.lost
 }
 
 // Token is what the eviction script checks; "" where there is only this host's lock.
@@ -232,7 +243,7 @@ func (l *Lease) Release(ctx context.Context) error {
 	if l.lock != nil {
 		return l.lock.Unlock()
 	}
-	if err := l.node.ReleaseLease(ctx, l.token); err != nil && !errors.Is(err, keyspace.ErrFenced) {
+	if err := l.space.ReleaseLease(ctx, l.token); err != nil && !errors.Is(err, keyspace.ErrFenced) {
 		return fmt.Errorf("the lease stays until it runs out, in %s at most: %w", lasts, err)
 	}
 	return nil
