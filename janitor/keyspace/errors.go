@@ -37,8 +37,8 @@ const (
 	WrongType   Kind = "wrongtype"
 	ClusterDown Kind = "clusterdown"
 	NotCluster  Kind = "not_cluster" // a cluster was asked for, or what answers can't be told apart as one
-	Stopped     Kind = "stopped"   // the caller's context ended
-	Restarted   Kind = "restarted" // another server, or the same one restarted, answers now
+	Stopped     Kind = "stopped"     // the caller's context ended
+	Restarted   Kind = "restarted"   // another server, or the same one restarted, answers now
 	Other       Kind = "error"
 )
 
