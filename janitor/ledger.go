@@ -133,6 +133,16 @@ func (l *ledger) weighed(family int, bytes float64) {
 	t.largest = max(t.largest, bytes)
 }
 
+// stride is how many keys of a family stand for one that is measured.
+func (l *ledger) stride(i int) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.families[i].gone < wellMeasured*measureEach {
+		return measureEach
+	}
+	return measureSome
+}
+
 func (l *ledger) family(i int) (mean float64, uneven bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -14,9 +14,15 @@ import (
 	"redis-janitor/ttlpolicy"
 )
 
-// measureEach is how many keys of a batch stand for one that is measured: sizes are known from the
-// survey, this keeps what was freed honest.
-const measureEach = 16
+const (
+	// measureEach is how many keys of a batch stand for one that is measured: sizes are known from the
+	// survey, this keeps what was freed honest. Once wellMeasured are, a few keep up with the rest.
+	measureEach, measureSome = 16, 64
+	wellMeasured             = 2000
+
+	// fewKeys are too few for a batch of their own while more may follow.
+	fewKeys = 50
+)
 
 // remover carries out a batch: Node.Evict, or in a dry run Node.Rehearse, which asks by the same
 // conditions and deletes nothing. The two commands differ in nothing but this.
@@ -27,12 +33,13 @@ type remover func(ctx context.Context, b keyspace.Batch) (keyspace.Removal, erro
 func (n *nodeJob) walk(ctx context.Context, cuts, earlier []ttlpolicy.Cut) (*ttlpolicy.Census, error) {
 	scanning, stopScan := context.WithCancel(ctx)
 	defer stopScan()
+	n.pace = n.pace.At(n.floor.Trip())
 	w := &walker{
 		nodeJob: n,
 		cuts:    cuts, earlier: earlier,
 		census: ttlpolicy.NewCensus(n.level, n.rules),
 		open:   make([]openBatch, len(n.rules)),
-		queue:  make(chan parcel, n.workers()),
+		queue:  make(chan parcel, 1+n.pace.Ahead),
 		sizer:  pace.NewSizer(n.pace.Slice, min(20, n.pace.Keys), n.pace.Keys, &n.floor),
 		remove: n.node.Evict,
 	}
@@ -50,7 +57,7 @@ func (n *nodeJob) walk(ctx context.Context, cuts, earlier []ttlpolicy.Cut) (*ttl
 	for range n.workers() {
 		workers.Go(func() { w.work(ctx) })
 	}
-	pages := make(chan []string, 2)
+	pages := make(chan []string, n.pace.Ahead)
 	scanned := make(chan error, 1)
 	go func() {
 		defer close(pages)
@@ -201,14 +208,28 @@ func (w *walker) judge(ctx context.Context, pages <-chan []string) error {
 				}
 			}
 		}
+		if w.pace.Ahead == 0 {
+			if err := w.flushAll(ctx, fewKeys); err != nil {
+				return err
+			}
+		}
 		w.tell()
 	}
+	err := w.flushAll(ctx, 1)
+	w.tell()
+	return err
+}
+
+// flushAll sends what each family has collected where it is least keys or more.
+func (w *walker) flushAll(ctx context.Context, least int) error {
 	for family := range w.open {
+		if len(w.open[family].keys) < least {
+			continue
+		}
 		if err := w.flush(ctx, family); err != nil {
 			return err
 		}
 	}
-	w.tell()
 	return nil
 }
 
@@ -417,7 +438,7 @@ func (w *walker) batch(p parcel) keyspace.Batch {
 	case uneven:
 		b.MeasureEach = 1
 	case w.direct:
-		b.MeasureEach = measureEach
+		b.MeasureEach = w.ledger.stride(p.family)
 	}
 	if w.direct {
 		b.Lifetime = w.rules[p.family].Lifetime

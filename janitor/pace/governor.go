@@ -15,6 +15,9 @@ const (
 	// breath to a trickle.
 	firstDelay   = time.Millisecond
 	longestDelay = 200 * time.Millisecond
+	// leastRest is how much rest must be due before it is taken: a timer that is asked for less than a
+	// millisecond takes one all the same.
+	leastRest = time.Millisecond
 )
 
 // Governor lets costly commands through one after the other, with the rests that the pace asks for and
@@ -28,6 +31,7 @@ type Governor struct {
 	mu       sync.Mutex
 	trips    []time.Duration
 	delay    time.Duration
+	due      time.Duration // rest not taken yet; below zero: taken in advance
 	strained map[string]bool
 	backoffs int64
 }
@@ -60,9 +64,29 @@ func (g *Governor) Run(ctx context.Context, command func() error) error {
 	start := time.Now()
 	err := command()
 	held := max(time.Since(start)-g.floor.Trip(), 0)
-	// A stopped run does not rest: the command itself is done.
-	_ = pause(ctx, time.Duration(float64(held)*g.pace.Rest))
+	g.rest(ctx, time.Duration(float64(held)*g.pace.Rest))
 	return err
+}
+
+// rest leaves the server alone for d, sooner or later: small rests are put together, and one that took
+// longer than was asked for counts for the next.
+func (g *Governor) rest(ctx context.Context, d time.Duration) {
+	g.mu.Lock()
+	g.due += d
+	due := g.due
+	if due < leastRest {
+		g.mu.Unlock()
+		return
+	}
+	g.due = 0
+	g.mu.Unlock()
+	start := time.Now()
+	// A stopped run does not rest: the command itself is done.
+	_ = pause(ctx, due)
+	over := time.Since(start) - due
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.due = max(g.due-over, -leastRest)
 }
 
 func pause(ctx context.Context, d time.Duration) error {
