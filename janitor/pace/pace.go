@@ -43,7 +43,7 @@ func For(name string, level ttlpolicy.Level) (Pace, error) {
 	}
 	switch name {
 	case "gentle":
-		return Pace{Name: name, Slice: 500 * time.Microsecond, Keys: 60, Bytes: 2 << 20, Page: 150, Ahead: 2, AtOnce: 1, Rest: 1}, nil
+		return Pace{Name: name, Slice: 500 * time.Microsecond, Keys: 25, Bytes: 2 << 20, Page: 60, Ahead: 2, AtOnce: 1, Rest: 2}, nil
 	case "balanced":
 		return Pace{Name: name, Slice: time.Millisecond, Keys: 200, Bytes: 4 << 20, Page: 600, Ahead: 2, AtOnce: 2, Rest: 0.5}, nil
 	case "fast":
