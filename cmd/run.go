@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type runOptions struct {
 	output       outputFlags
 	metrics      metricsFlag
 	detailedExit bool
+	pauseFile    string
 	keys         []string
 }
 
@@ -130,8 +132,12 @@ func (o *runOptions) add(cmd *cobra.Command) {
 	o.policy.add(cmd)
 	o.output.add(cmd)
 	o.metrics.add(cmd.Flags())
+	cmd.Flags().StringVar(&o.pauseFile, "pause-file", "", "evict nothing while `FILE` exists (env REDIS_JANITOR_PAUSE_FILE; default "+defaultPauseFile+")")
 	cmd.Flags().SortFlags = false
 }
+
+// defaultPauseFile is where a restart of the machine leaves it alone: a pause ends when a person ends it.
+const defaultPauseFile = "/etc/redis-janitor/pause"
 
 // run turns flags into one call into package janitor, and shows what comes back.
 func (o *runOptions) run(cmd *cobra.Command, sys System) error {
@@ -185,12 +191,14 @@ func (o *runOptions) request(policy janitor.Policy, sys System) (janitor.Request
 	if err != nil {
 		return janitor.Request{}, err
 	}
+	pauseFile := cmp.Or(o.pauseFile, sys.getenv("REDIS_JANITOR_PAUSE_FILE"), defaultPauseFile)
 	return janitor.Request{
 		Command: o.command, Keys: o.keys, Version: version(), Policy: policy, Connection: connection,
 		Level: o.policy.forcedLevel(), ActiveUsers: o.policy.activeUsers,
 		IgnoreBusy: o.policy.ignoreBusy, IgnoreCooldown: o.policy.ignoreCooldown, DetailedExit: o.detailedExit,
 		Confirmed: e.yes, MaxKeys: e.maxKeys, MaxBytes: int64(e.maxBytes), Deadline: time.Duration(e.deadline),
 		Pace: e.pace.value, MaxRate: e.maxRate, Wait: time.Duration(e.wait), Splay: time.Duration(e.splay), FailIfSkipped: e.failIfSkipped,
+		PauseFile: pauseFile,
 	}, nil
 }
 

@@ -1,6 +1,7 @@
 package janitor_test
 
 import (
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
@@ -98,6 +99,14 @@ func TestTheDocumentedUsersCanDoTheirJobAndNothingElse(t *testing.T) {
 			plantForACL(t, c)
 			grantRules(t, c, documentedRules(t, user.heading))
 			pressed := atRatio(t, c, 0.78)
+			if !user.mayDel { // these users may also read by whom a pause was set
+				do(t, c, []any{"SET", pauseKey, "somebody"})
+				r := clean(t, s, command(janitor.Plan), pressed, asDocumentedUser)
+				if !strings.Contains(fmt.Sprint(r.Warnings), `"somebody"`) {
+					t.Errorf("a pause is not told of: %+v", r.Warnings)
+				}
+				do(t, c, []any{"DEL", pauseKey})
+			}
 			for _, cmd := range user.commands {
 				r := clean(t, s, command(cmd), pressed, asDocumentedUser)
 				want := janitor.Planned
@@ -105,7 +114,7 @@ func TestTheDocumentedUsersCanDoTheirJobAndNothingElse(t *testing.T) {
 					want = janitor.Evicted
 				}
 				expect(t, r, want, janitor.TargetReached, 0)
-				for _, code := range []string{"no_lease", "no_cooldown", "sample_not_random", "users_unknown"} {
+				for _, code := range []string{"no_lease", "no_cooldown", "sample_not_random", "users_unknown", "pause_unknown"} {
 					if hasWarning(r, code) {
 						t.Errorf("%s: warned of %s: %+v", cmd, code, r.Warnings)
 					}
@@ -184,6 +193,16 @@ func TestWithoutADocumentedRuleHappensWhatThePageSays(t *testing.T) {
 				rest = slices.Delete(rest, at, at+1)
 			}
 			grantRules(t, c, rest)
+			if rule == "+get" { // which is for nothing else
+				do(t, c, []any{"SET", pauseKey, "somebody"})
+				defer do(t, c, []any{"DEL", pauseKey})
+				r := clean(t, s, pressed, asDocumentedUser)
+				expect(t, r, janitor.Skipped, janitor.Paused, 0)
+				if len(aclRefusals(t, c)) == 0 || !strings.Contains(r.Message, "cannot be told") || !strings.HasPrefix(without, "the pause holds") {
+					t.Errorf("%q, and the page says %q", r.Message, without)
+				}
+				return
+			}
 			size := dbSize(t, c)
 			r := clean(t, s, pressed, asDocumentedUser, func(r *janitor.Request) { r.MaxKeys = 3 })
 			if len(aclRefusals(t, c)) == 0 {

@@ -53,7 +53,7 @@ func (j *job) explain(ctx context.Context) error {
 		level = max(level, n.level)
 	}
 	if level > ttlpolicy.OK { // else execute would have left before it looked at these
-		for _, gate := range []func(context.Context) error{j.busy, j.cooldown} {
+		for _, gate := range []func(context.Context) error{j.paused, j.busy, j.cooldown} {
 			if err := gate(ctx); err != nil {
 				return err
 			}

@@ -394,6 +394,10 @@ func (j *job) takeLease(ctx context.Context) error {
 	if err := j.probe(ctx); err != nil {
 		return err
 	}
+	// Waiting for a person or another janitor may have taken long.
+	if err := j.paused(ctx); err != nil {
+		return err
+	}
 	// The level may have fallen from the critical one, for which these gates were open.
 	if err := j.spareUsers(); err != nil {
 		return err

@@ -55,6 +55,7 @@ type Request struct {
 	Wait          time.Duration
 	Splay         time.Duration
 	FailIfSkipped bool
+	PauseFile     string // while it exists nothing is evicted from this host; "": none is looked for
 }
 
 // Env is what surrounds a run. Tests own all of it.
@@ -155,6 +156,7 @@ func (j *job) story(ctx context.Context) error {
 		j.connect,
 		j.guards,
 		j.probe,
+		j.paused,
 		j.busy,
 		j.cooldown,
 		j.confirm,

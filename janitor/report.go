@@ -83,6 +83,7 @@ type Report struct {
 
 	Policy   PolicyReport `json:"policy"`
 	Users    UsersReport  `json:"users"`
+	Pause    *PauseReport `json:"pause,omitempty"` // only where one holds
 	Nodes    []NodeReport `json:"nodes"`
 	Totals   Totals       `json:"totals"`
 	Warnings []Warning    `json:"warnings"`
@@ -103,6 +104,17 @@ type UsersReport struct {
 	Over   int64  `json:"over"`
 	From   string `json:"from"`
 	Busy   bool   `json:"busy"`
+}
+
+// PauseReport is the switch that keeps execute from working, as whoever set it described it.
+type PauseReport struct {
+	From  string `json:"from"`  // key or file
+	Where string `json:"where"` // the server's address, or the file's path
+	// Since is when it was set, as far as its text begins with a time or a file has one; Until is when its
+	// key expires. Null where there is no such time.
+	Since *time.Time `json:"since"`
+	Until *time.Time `json:"until"`
+	Says  string     `json:"says"` // by whom and why; what does not print is escaped
 }
 
 // NodeReport is one server's part of a run.

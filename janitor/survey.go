@@ -249,7 +249,7 @@ func (n *nodeJob) page(ctx context.Context, pages *pace.Sizer, cursor uint64, ma
 		return nil, 0, err
 	}
 	// The lease and the cooldown come and go with execute alone: counted, they would make it differ from
-	// its dry run, and look like keys that came twice.
+	// its dry run, and look like keys that came twice. The pause comes and goes at any time.
 	keys = slices.DeleteFunc(keys, keyspace.Own)
 	bytes := 0
 	for _, key := range keys {

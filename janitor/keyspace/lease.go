@@ -9,18 +9,21 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
-// The janitor's own keys. They live in database 0 and expire by themselves.
+// The janitor's own keys. They live in database 0; those that it writes expire by themselves.
 const (
 	LeaseKey    = "redis-janitor:lease"
 	CooldownKey = "redis-janitor:cooldown"
+	PauseKey    = "redis-janitor:pause" // people set it, and the janitor only reads it
 )
 
 // Own tells whether a key is one of the janitor's own. In a cluster a node's cooldown has the node's
 // tag behind the name.
 func Own(key string) bool {
-	return key == LeaseKey || key == CooldownKey || strings.HasPrefix(key, CooldownKey+":{")
+	return key == LeaseKey || key == PauseKey || key == CooldownKey || strings.HasPrefix(key, CooldownKey+":{")
 }
 
 // cooldownKey is the name of the node's cooldown: one that the node itself has, where slots are dealt out.
@@ -180,6 +183,35 @@ func (n *Node) CooldownLeft(ctx context.Context) (left time.Duration, err error)
 		return err
 	})
 	return left, err
+}
+
+// Pause is the switch that keeps every janitor of this Redis at home while its key exists.
+type Pause struct {
+	Text string        // what whoever set it wrote; any bytes
+	Left time.Duration // until it ends by itself; 0: not before somebody removes it
+	// Unread is why the text can't be told: the key is no string, or may not be read. It holds all the same.
+	Unread error
+}
+
+// Paused reads the switch; false where it is not set. TTL and text are read apart, since the first needs no
+// permission that the work itself does not need, and is enough to tell that it is set.
+func (n *Node) Paused(ctx context.Context) (p Pause, set bool, err error) {
+	err = n.read(ctx, "read the pause", func() error {
+		ms, err := n.own.Do(ctx, "pttl", PauseKey).Int64()
+		if err != nil || ms == -2 {
+			return err
+		}
+		p, set = Pause{Left: max(time.Duration(ms)*time.Millisecond, 0)}, true
+		p.Text, err = n.own.Get(ctx, PauseKey).Result()
+		switch kind := KindOf(fail(ctx, "", "", err)); {
+		case errors.Is(err, redis.Nil): // it ended in between
+			set, err = false, nil
+		case err != nil && (kind == NoPerm || kind == WrongType || kind == NoCommand):
+			p.Unread, err = fail(ctx, "read the pause", n.addr, err), nil
+		}
+		return err
+	})
+	return p, set && err == nil, err
 }
 
 // MarkFormat writes a time as the cooldown mark and the lease carry it.
