@@ -170,3 +170,38 @@ func TestAPauseThatComesWhileAJanitorWaitsForTheLeaseIsSeen(t *testing.T) {
 	stop()
 	expect(t, <-waiting, janitor.Skipped, janitor.Paused, 0)
 }
+
+func TestInAClusterAKeyIsExplainedByItsNodeAndOnePauseHoldsAll(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0)
+	fillCluster(t, cluster, evenly("ml_results:", 100, time.Hour, time.Hour, bytesEach(100)))
+	_, each := keysOfAll(t, cluster)
+	var keys, homes []string
+	for i, s := range cluster.Masters {
+		for key := range each[i] {
+			keys, homes = append(keys, key), append(homes, s.Addr)
+		}
+	}
+	run := func(change ...func(*janitor.Request)) *janitor.Report {
+		return clean(t, cluster.Masters[0], append(change, atLevel(ttlpolicy.Force), noTarget, ignoreBusy)...)
+	}
+	r := run(about(append(keys, "ml_results:nobody")...))
+	expect(t, r, janitor.Planned, janitor.Explained, 0)
+	for i, home := range homes {
+		if k := r.Keys[i]; k.Node != home || !verdictAt(t, k, ttlpolicy.Force).Evicts {
+			t.Errorf("%s lives on %s: %+v", keys[i], home, k)
+		}
+	}
+	if last := r.Keys[len(keys)]; last.Exists {
+		t.Errorf("%+v", last)
+	}
+	if err := cluster.Client().Set(t.Context(), pauseKey, "frank", time.Minute).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		r = run()
+		expect(t, r, janitor.Skipped, janitor.Paused, 0)
+	}
+	if left, _ := keysOfAll(t, cluster); len(left) != 100 || r.Pause.Says != "frank" {
+		t.Errorf("%d keys are left; %+v", len(left), r.Pause)
+	}
+}
