@@ -216,6 +216,11 @@ func (f *policyFlags) forcedLevel() ttlpolicy.Level {
 	return level
 }
 
+// receiptFlag names the file that each key's fate is written to.
+func receiptFlag(flags *pflag.FlagSet, file *string) {
+	flags.StringVar(file, "receipt", "", "write a JSON line for each key decided on to a new `FILE` (.gz, .zst: compressed)")
+}
+
 // executeFlags bound what execute does.
 type executeFlags struct {
 	yes           bool
@@ -228,6 +233,7 @@ type executeFlags struct {
 	wait          durationValue
 	splay         durationValue
 	failIfSkipped bool
+	receipt       string
 }
 
 func (f *executeFlags) add(cmd *cobra.Command) {
@@ -237,16 +243,17 @@ func (f *executeFlags) add(cmd *cobra.Command) {
 	flags.Int64Var(&f.maxKeys, "max-keys", 0, "evict no more than so many keys (0: no limit)")
 	flags.Var(&f.maxBytes, "max-bytes", "free no more than about so much (an estimate)")
 	flags.Var(&f.deadline, "deadline", "from the lease to the last batch (0: none)")
-	f.addPace(cmd)
+	f.addWalk(cmd)
 	flags.Float64Var(&f.maxRate, "max-rate", 0, "evict no more than so many keys a second (0: no limit)")
 	flags.Var(&f.wait, "wait", "how long to wait for another janitor to finish")
 	flags.Var(&f.splay, "splay", "start after a random delay of up to this, so that many hosts don't start at once")
 	flags.BoolVar(&f.failIfSkipped, "fail-if-skipped", false, "exit 3 instead of 0 when a gate skipped the run")
 }
 
-func (f *executeFlags) addPace(cmd *cobra.Command) {
+func (f *executeFlags) addWalk(cmd *cobra.Command) {
 	f.pace = choice(cmd, "pace", "", "auto", "how long one command may hold the server: 0.5, 1 or 5 ms; auto by the level", "auto", "gentle", "balanced", "fast")
 	cmd.Flags().IntVar(&f.workers, "workers", 2, "connections that evict")
+	receiptFlag(cmd.Flags(), &f.receipt)
 }
 
 func (f *executeFlags) check() error {

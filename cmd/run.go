@@ -65,7 +65,7 @@ with the same code down to the last call. It sends only commands that read.
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd, sys) },
 	}
 	o.add(cmd)
-	o.execute.addPace(cmd)
+	o.execute.addWalk(cmd)
 	cmd.Flags().BoolVar(&o.detailedExit, "detailed-exitcode", false, "exit 10 when there is something to evict")
 	return cmd
 }
@@ -198,7 +198,7 @@ func (o *runOptions) request(policy janitor.Policy, sys System) (janitor.Request
 		IgnoreBusy: o.policy.ignoreBusy, IgnoreCooldown: o.policy.ignoreCooldown, DetailedExit: o.detailedExit,
 		Confirmed: e.yes, MaxKeys: e.maxKeys, MaxBytes: int64(e.maxBytes), Deadline: time.Duration(e.deadline),
 		Pace: e.pace.value, MaxRate: e.maxRate, Wait: time.Duration(e.wait), Splay: time.Duration(e.splay), FailIfSkipped: e.failIfSkipped,
-		PauseFile: pauseFile,
+		PauseFile: pauseFile, Receipt: e.receipt,
 	}, nil
 }
 

@@ -67,6 +67,8 @@ func (j *job) settle(err error) {
 			"run again to go on, or give a longer --deadline"}
 	case errors.Is(err, keyspace.ErrFenced):
 		end = &ending{Incomplete, LeaseLost, ExitIncomplete, fmt.Sprintf("another janitor took over because this one stood still for too long; %s", j.soFar()), ""}
+	case isUnwritten(err):
+		end = j.unwrittenEnding(err)
 	default:
 		end = j.failure(err)
 	}

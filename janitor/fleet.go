@@ -111,7 +111,7 @@ func (j *job) cleanAll(ctx context.Context) error {
 	for _, n := range j.nodes {
 		// What holds for the whole run, rather than for one server.
 		var signal *Signal
-		if errors.As(n.err, &signal) || errors.Is(n.err, errDeadline) || errors.Is(n.err, keyspace.ErrFenced) || !j.several() && n.err != nil {
+		if errors.As(n.err, &signal) || errors.Is(n.err, errDeadline) || errors.Is(n.err, keyspace.ErrFenced) || isUnwritten(n.err) || !j.several() && n.err != nil {
 			return n.err
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"redis-janitor/janitor/lease"
 	"redis-janitor/janitor/pace"
 	"redis-janitor/janitor/probe"
+	"redis-janitor/janitor/receipt"
 	"redis-janitor/patterns"
 	"redis-janitor/ttlpolicy"
 )
@@ -56,6 +57,9 @@ type Request struct {
 	Splay         time.Duration
 	FailIfSkipped bool
 	PauseFile     string // while it exists nothing is evicted from this host; "": none is looked for
+
+	// Receipt names the file that an execute, or a dry run, writes each key's fate to; "" for none.
+	Receipt string
 }
 
 // Env is what surrounds a run. Tests own all of it.
@@ -98,6 +102,7 @@ func Run(ctx context.Context, req Request, env Env) *Report {
 	}
 	j.report.close()
 	j.report.DurationMS = env.Now().Sub(j.started).Milliseconds()
+	j.closeReceipt()
 	return j.report
 }
 
@@ -111,6 +116,7 @@ type job struct {
 	space   *keyspace.Keyspace
 	nodes   []*nodeJob
 	lease   *lease.Lease
+	receipt *receipt.Writer // nil where none was asked for, and until keys are decided on
 	report  *Report
 	down    []*downNode
 	limit   *rate.Limiter // keys a second, of all nodes together
@@ -241,6 +247,9 @@ func (j *job) guards(context.Context) error {
 	if err := j.idleCanBeTold(); err != nil {
 		return err
 	}
+	if err := j.receiptCanBegin(); err != nil {
+		return err
+	}
 	if j.acts() && !j.req.Confirmed && j.env.Confirm == nil {
 		return &ending{Refused, Guard, ExitRefused,
 			"execute deletes keys, and there is no terminal to ask on",
@@ -327,6 +336,9 @@ func (j *job) work(ctx context.Context) error {
 		ctx, cancel = context.WithCancelCause(ctx)
 		defer cancel(nil)
 		defer time.AfterFunc(j.req.Deadline, func() { cancel(errDeadline) }).Stop()
+	}
+	if err := j.beginReceipt(); err != nil {
+		return err
 	}
 	j.limit = newLimit(j.req.MaxRate)
 	return j.cleanAll(ctx)

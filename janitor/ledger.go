@@ -106,21 +106,24 @@ const unevenFrom = 64 << 10
 // uneven is whether the family has values so large that a batch must be counted by bytes.
 func (t *tally) uneven() bool { return t.largest > unevenFrom }
 
-// keep counts a key that stays. Later walks see keys that the first one has counted.
-func (l *ledger) keep(family int, reason ttlpolicy.Reason) {
+// keep counts a key that stays, and is false in later walks: they see keys that the first one has counted.
+func (l *ledger) keep(family int, reason ttlpolicy.Reason) (counted bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.walk == 1 {
 		l.families[family].kept.Keep(reason, 1)
 	}
+	return l.walk == 1
 }
 
-func (l *ledger) missed(family int) {
+// missed counts a key that was gone before it could be judged, as keep does.
+func (l *ledger) missed(family int) (counted bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.walk == 1 {
 		l.families[family].missed++
 	}
+	return l.walk == 1
 }
 
 // weighed tells the size of a key on its way out.
@@ -297,7 +300,7 @@ func (l *ledger) settle(p parcel, r keyspace.Removal) (rest parcel) {
 	bytes, perhapsBytes := 0.0, 0.0
 	for i, fate := range r.Fates {
 		if fate == keyspace.Deferred {
-			rest.keys, rest.sizes = append(rest.keys, p.keys[i]), append(rest.sizes, p.sizes[i])
+			rest.keys, rest.sizes, rest.ttls = append(rest.keys, p.keys[i]), append(rest.sizes, p.sizes[i]), append(rest.ttls, p.ttls[i])
 			continue
 		}
 		l.arrived(p.sizes[i : i+1])

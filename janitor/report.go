@@ -47,6 +47,7 @@ const (
 	NodeDown       Reason = "node_down"
 	Usage          Reason = "usage"
 	BadPolicy      Reason = "policy"
+	File           Reason = "file"
 	Internal       Reason = "internal"
 	Explained      Reason = "explained"
 )

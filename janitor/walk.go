@@ -105,6 +105,7 @@ type walker struct {
 type openBatch struct {
 	keys       []string
 	sizes      []float64 // what each should free; below zero: not measured
+	ttls       []int64   // as PTTL said them, or keyspace.Untold
 	names      int       // bytes of the keys' names
 	persistent int
 }
@@ -114,7 +115,8 @@ type parcel struct {
 	family     int
 	keys       []string
 	sizes      []float64 // what each should free
-	persistent bool      // none of its keys had a TTL
+	ttls       []int64
+	persistent bool // none of its keys had a TTL
 }
 
 // floors turns keep_newest into cuts, by a census that has counted every key.
@@ -176,7 +178,7 @@ func (w *walker) scan(ctx context.Context, pages chan<- []string) error {
 // judge decides on every key and sends those that are to go on their way.
 func (w *walker) judge(ctx context.Context, pages <-chan []string) error {
 	for keys := range pages {
-		if ctx.Err() != nil || w.acts() && w.ledger.stopped() != "" {
+		if stopped := w.ledger.stopped(); ctx.Err() != nil || w.acts() && stopped != "" || stopped == File {
 			return nil
 		}
 		w.seen += int64(len(keys))
@@ -237,25 +239,25 @@ func (w *walker) flushAll(ctx context.Context, least int) error {
 func (w *walker) decide(ctx context.Context, k found, f keyspace.KeyFacts, elapsed time.Duration) error {
 	switch {
 	case f.Expiry == ttlpolicy.Missing:
-		w.ledger.missed(k.family)
+		w.missed(k.key, k.family)
 		return nil
 	case f.Moved:
-		w.ledger.keep(k.family, ttlpolicy.ReasonMoved)
+		w.keep(k.key, k.family, ttlpolicy.ReasonMoved, keyspace.Untold)
 		return nil
 	}
 	verdict := w.census.Add(k.family, f.Facts, w.weight(k.family, f), elapsed)
 	if !verdict.Eligible {
-		w.ledger.keep(k.family, verdict.Reason)
+		w.keep(k.key, k.family, verdict.Reason, f.PTTL())
 		return nil
 	}
 	// Rounded up, so that what passes here passes in the script too, where the TTL is read anew.
 	at := elapsed + time.Millisecond
 	switch {
 	case w.floor != nil && !w.floor[k.family].Takes(f.Facts, at):
-		w.ledger.keep(k.family, ttlpolicy.ReasonNewest)
+		w.keep(k.key, k.family, ttlpolicy.ReasonNewest, f.PTTL())
 		return nil
 	case !w.cuts[k.family].Takes(f.Facts, at) || w.ledger.stopped() != "":
-		w.ledger.keep(k.family, ttlpolicy.ReasonAboveWaterline)
+		w.keep(k.key, k.family, ttlpolicy.ReasonAboveWaterline, f.PTTL())
 		return nil
 	case !w.acts() && w.earlier != nil && w.earlier[k.family].Takes(f.Facts, at):
 		return nil // an earlier walk of this dry run has it among what would have gone
@@ -263,30 +265,31 @@ func (w *walker) decide(ctx context.Context, k found, f keyspace.KeyFacts, elaps
 	if f.Bytes >= 0 {
 		w.ledger.weighed(k.family, w.weight(k.family, f))
 	}
-	return w.collect(ctx, k, w.weight(k.family, f), f.Expiry == ttlpolicy.Persistent)
+	return w.collect(ctx, k, w.weight(k.family, f), f.PTTL())
 }
 
 // pass sends a key on its way unjudged: its batch judges it.
 func (w *walker) pass(ctx context.Context, k found) error {
 	if k.protected {
-		w.ledger.keep(k.family, ttlpolicy.ReasonProtected)
+		w.keep(k.key, k.family, ttlpolicy.ReasonProtected, keyspace.Untold)
 		return nil
 	}
-	return w.collect(ctx, k, -1, false)
+	return w.collect(ctx, k, -1, keyspace.Untold)
 }
 
-// collect puts a key into its family's open batch.
-func (w *walker) collect(ctx context.Context, k found, size float64, persistent bool) error {
+// collect puts a key into its family's open batch. The TTL is as PTTL said it, or keyspace.Untold.
+func (w *walker) collect(ctx context.Context, k found, size float64, ttl int64) error {
 	if !w.set.FixedPrefixHolds(k.family, k.key) {
 		// The matcher and the plain comparison disagree: whatever is wrong, the key stays.
-		w.ledger.keep(k.family, ttlpolicy.ReasonUnknown)
+		w.keep(k.key, k.family, ttlpolicy.ReasonUnknown, ttl)
 		return nil
 	}
 	b := &w.open[k.family]
 	b.keys = append(b.keys, k.key)
 	b.sizes = append(b.sizes, size)
+	b.ttls = append(b.ttls, ttl)
 	b.names += len(k.key)
-	if persistent {
+	if ttl == -1 {
 		b.persistent++
 	}
 	if len(b.keys) >= w.batchSize(k.family) || b.names >= maxNameBytes {
@@ -322,19 +325,19 @@ func (w *walker) flush(ctx context.Context, family int) error {
 		}
 		if count == 0 {
 			if w.ledger.stopped() == TargetReached {
-				for range b.keys {
-					w.ledger.keep(family, ttlpolicy.ReasonAboveWaterline)
+				for i, key := range b.keys {
+					w.keep(key, family, ttlpolicy.ReasonAboveWaterline, b.ttls[i])
 				}
 			}
 			return nil
 		}
 		select {
-		case w.queue <- parcel{family, b.keys[:count], b.sizes[:count], b.persistent == len(b.keys)}:
+		case w.queue <- parcel{family, b.keys[:count], b.sizes[:count], b.ttls[:count], b.persistent == len(b.keys)}:
 		case <-ctx.Done():
 			w.ledger.release(b.sizes[:count])
 			return nil
 		}
-		b.keys, b.sizes = b.keys[count:], b.sizes[count:]
+		b.keys, b.sizes, b.ttls = b.keys[count:], b.sizes[count:], b.ttls[count:]
 	}
 	return nil
 }
@@ -377,6 +380,11 @@ func (w *walker) carryOut(ctx context.Context, p parcel) {
 		if err == nil {
 			err = removal.Refusal
 		}
+		if unnoted := w.note(p, removal, err); unnoted != nil {
+			w.ledger.release(rest.sizes)
+			w.ledger.stop(File, unnoted)
+			return
+		}
 		if err == nil && slices.Contains(removal.Fates, keyspace.KeptMoved) {
 			err = w.doubt(ctx)
 		}
@@ -399,13 +407,15 @@ func reasonOf(err error) Reason {
 		return LeaseLost
 	case errors.Is(err, errDeadline):
 		return Deadline
+	case isUnwritten(err):
+		return File
 	case errors.As(err, &signal):
 		return Interrupted
 	}
 	return Reason(keyspace.KindOf(err))
 }
 
-// mayDelete holds back a janitor that is too fast or has lost its lease.
+// mayDelete holds back a janitor that is too fast, has lost its lease or cannot record what it does.
 func (w *walker) mayDelete(ctx context.Context, keys int) error {
 	if !w.acts() {
 		return nil
@@ -416,6 +426,9 @@ func (w *walker) mayDelete(ctx context.Context, keys int) error {
 			return context.Cause(ctx)
 		}
 		keys -= step
+	}
+	if w.receipt != nil && w.receipt.Err() != nil {
+		return unwritten{w.receipt.Err()} // another worker's, or another server's
 	}
 	return w.lease.Held()
 }
@@ -433,12 +446,15 @@ func (w *walker) batch(p parcel) keyspace.Batch {
 	if w.lease != nil {
 		b.LeaseToken = w.lease.Token()
 	}
-	_, uneven := w.ledger.family(p.family)
+	_, b.Uneven = w.ledger.family(p.family)
 	switch {
-	case uneven:
+	case b.Uneven:
 		b.MeasureEach = 1
 	case w.direct:
 		b.MeasureEach = w.ledger.stride(p.family)
+	}
+	if w.receipt != nil {
+		b.Tell, b.MeasureEach = true, 1
 	}
 	if w.direct {
 		b.Lifetime = w.rules[p.family].Lifetime

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"redis-janitor/ttlpolicy"
@@ -23,6 +25,8 @@ type Batch struct {
 	MeasureEach int   // ask each so-many-th key for its size; 0: none
 	MaxBytes    int64 // the batch ends early at so many bytes; 0: never
 	AssumeBytes int64 // size of a key that is not measured
+	Uneven      bool  // single values may be huge
+	Tell        bool  // have the removal tell each key's TTL, and the sizes that were asked for
 
 	LeaseToken string        // "" where there is no lease: then nothing fences a stalled janitor
 	Cooldown   time.Duration // how long the cooldown mark lives; 0 or less: none is set
@@ -59,6 +63,24 @@ type Removal struct {
 	Refusal error
 	// Unmarked is why the cooldown's mark could not be set, "" where it was or none was asked for.
 	Unmarked string
+	// TTLs and Sizes are what PTTL and MEMORY USAGE said of each key, Untold where they were not asked or
+	// had no answer; nil unless the batch says Tell.
+	TTLs, Sizes []int64
+}
+
+// Untold stands for a TTL or a size that is not known.
+const Untold = -3
+
+// Told is what PTTL said of a key of the batch, in ms, and MEMORY USAGE, in bytes.
+func (r Removal) Told(i int) (ttl, bytes int64) {
+	ttl, bytes = Untold, Untold
+	if i < len(r.TTLs) {
+		ttl = r.TTLs[i]
+	}
+	if i < len(r.Sizes) {
+		bytes = r.Sizes[i]
+	}
+	return ttl, bytes
 }
 
 // ErrFenced reports that the lease is not ours any more: nothing was deleted.
@@ -114,15 +136,18 @@ func (b Batch) arguments(count, db int, token string, cooldown int64) []any {
 		lifetime = b.Lifetime.Milliseconds()
 	}
 	return []any{count, db, b.Persistent, maxTTL, idleSeconds(b.MinIdle), b.MeasureEach, b.MaxBytes, b.AssumeBytes,
-		token, cooldown, b.Mark, lifetime}
+		token, cooldown, b.Mark, lifetime, b.Tell}
 }
 
 // Rehearse says what Evict would do to a batch, by the same conditions on facts read anew, and sends
-// only commands that read. It measures nothing.
+// only commands that read. It measures nothing but what it is to tell.
 func (n *Node) Rehearse(ctx context.Context, b Batch) (Removal, error) {
 	ask := Ask{}
 	if b.MinIdle > 0 {
 		ask.Idle = func(int) bool { return true }
+	}
+	if b.Tell {
+		ask.Bytes = func(int) bool { return true }
 	}
 	facts, err := n.Facts(ctx, b.Keys, ask)
 	if err != nil {
@@ -132,6 +157,9 @@ func (n *Node) Rehearse(ctx context.Context, b Batch) (Removal, error) {
 	for i, f := range facts {
 		if r.Fates[i] = b.fate(f.Facts); f.Moved {
 			r.Fates[i] = KeptMoved
+		}
+		if b.Tell {
+			r.TTLs, r.Sizes = append(r.TTLs, f.PTTL()), append(r.Sizes, int64(f.Bytes))
 		}
 	}
 	return r, nil
@@ -197,7 +225,7 @@ func (n *Node) removal(answer any, count int) (Removal, error) {
 	if fields[0] == "fenced" {
 		return Removal{Fates: repeat(Deferred, count)}, fmt.Errorf("evict on %s: %w", n.addr, ErrFenced)
 	}
-	if len(fields) != 6 {
+	if len(fields) != 8 {
 		return odd()
 	}
 	fates, ok1 := fields[1].(string)
@@ -205,13 +233,32 @@ func (n *Node) removal(answer any, count int) (Removal, error) {
 	bytes, ok3 := fields[3].(int64)
 	refusal, ok4 := fields[4].(string)
 	unmarked, ok5 := fields[5].(string)
-	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || len(fates) != count {
+	ttls, ok6 := fields[6].(string)
+	sizes, ok7 := fields[7].(string)
+	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || !ok6 || !ok7 || len(fates) != count {
 		return odd()
 	}
-	r := Removal{Fates: []Fate(fates), Measured: int(measured), Bytes: bytes, Unmarked: unmarked}
+	r := Removal{Fates: []Fate(fates), Measured: int(measured), Bytes: bytes, Unmarked: unmarked, TTLs: numbers(ttls), Sizes: numbers(sizes)}
 	if refusal != "" {
 		kind := classifyAnswer(refusal)
 		r.Refusal = &Error{Op: "evict", Addr: n.addr, Kind: kind, Hint: hint(kind), Err: errors.New(refusal)}
 	}
 	return r, nil
+}
+
+// numbers reads what the script tells of each key; what is left out is Untold.
+func numbers(text string) []int64 {
+	if text == "" {
+		return nil
+	}
+	words := strings.Split(text, " ")
+	all := make([]int64, len(words))
+	for i, word := range words {
+		n, err := strconv.ParseInt(word, 10, 64)
+		if err != nil {
+			n = Untold
+		}
+		all[i] = n
+	}
+	return all
 }

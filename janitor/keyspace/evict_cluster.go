@@ -14,10 +14,13 @@ import (
 // cooldown is set right behind the first script, in the same write to the socket.
 func (n *Node) evictBySlot(ctx context.Context, b Batch) (Removal, error) {
 	r := Removal{Fates: repeat(Deferred, len(b.Keys))}
+	if b.Tell {
+		r.TTLs, r.Sizes = slices.Repeat([]int64{Untold}, len(b.Keys)), slices.Repeat([]int64{Untold}, len(b.Keys))
+	}
 	groups := bySlot(b.Keys)
 	for len(groups) > 0 && r.Refusal == nil && (b.MaxBytes <= 0 || r.Bytes < b.MaxBytes) {
 		now := groups
-		if b.MeasureEach == 1 {
+		if b.Uneven {
 			// Values may be huge, so each group is weighed before the next one goes: the batch has an end by bytes.
 			now = groups[:1]
 		}
@@ -77,7 +80,7 @@ func (n *Node) sendGroups(ctx context.Context, b Batch, groups [][]int, r *Remov
 	_, _ = pipe.Exec(ctx) // each answer is looked at below
 	var failure error
 	for g, places := range groups {
-		if err := n.settleGroup(ctx, sent[g], places, r); err != nil && failure == nil {
+		if err := n.settleGroup(ctx, b, sent[g], places, r); err != nil && failure == nil {
 			failure = err
 		}
 	}
@@ -94,7 +97,7 @@ func (n *Node) sendGroups(ctx context.Context, b Batch, groups [][]int, r *Remov
 }
 
 // settleGroup enters one script's answer. An error that is returned ends the walk, or has it begin again.
-func (n *Node) settleGroup(ctx context.Context, cmd *redis.Cmd, places []int, r *Removal) error {
+func (n *Node) settleGroup(ctx context.Context, b Batch, cmd *redis.Cmd, places []int, r *Removal) error {
 	enter := func(fates []Fate) {
 		for i, place := range places {
 			r.Fates[place] = fates[i]
@@ -118,6 +121,11 @@ func (n *Node) settleGroup(ctx context.Context, cmd *redis.Cmd, places []int, r 
 	}
 	one, err := n.removal(answer, len(places))
 	enter(one.Fates)
+	if b.Tell {
+		for i, place := range places {
+			r.TTLs[place], r.Sizes[place] = one.Told(i)
+		}
+	}
 	r.Measured += one.Measured
 	r.Bytes += one.Bytes
 	if r.Refusal == nil {

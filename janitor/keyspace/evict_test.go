@@ -463,3 +463,33 @@ func TestAnEmptyBatchSendsNothing(t *testing.T) {
 		t.Errorf("an empty batch sent %v", stats)
 	}
 }
+
+func TestABatchTellsTheTTLOfEachKeyAndTheSizeOfThoseThatGo(t *testing.T) {
+	s := redistest.Start(t)
+	n, c := evicting(t, s), s.Client()
+	do(t, c, cmd("set", "young", "v", "px", 7_200_000), cmd("set", "forever", "v"), cmd("set", "old", "v", "px", 60_000))
+	keys := []string{"young", "forever", "gone", "old"}
+	b := Batch{Keys: keys, Persistent: true, MaxTTL: time.Hour, Lifetime: 3 * time.Hour, MeasureEach: 1, Tell: true}
+	rehearsed, err := n.Rehearse(t.Context(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := evict(t, n, Batch{Keys: []string{"gone"}, MaxTTL: time.Hour}); r.TTLs != nil || r.Sizes != nil {
+		t.Errorf("what nobody asked for: %+v", r)
+	}
+	evicted := evict(t, n, b)
+	for name, r := range map[string]Removal{"a rehearsal": rehearsed, "a batch": evicted} {
+		if fates(r) != "oeve" {
+			t.Fatalf("%s: %s", name, fates(r))
+		}
+		for i, want := range [][2]int64{{7_200_000, Untold}, {-1, 1}, {-2, Untold}, {60_000, 1}} {
+			ttl, bytes := r.Told(i)
+			if ttl > want[0] || ttl < want[0]-60_000 || r.Fates[i] == Gone && bytes < want[1] || name == "a batch" && want[1] == Untold && bytes != Untold {
+				t.Errorf("%s: %s has TTL %d and size %d, want %v", name, keys[i], ttl, bytes, want)
+			}
+		}
+	}
+	if ttl, bytes := evicted.Told(len(keys)); ttl != Untold || bytes != Untold {
+		t.Errorf("of a key that is none: %d, %d", ttl, bytes)
+	}
+}

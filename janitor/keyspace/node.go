@@ -107,6 +107,19 @@ type KeyFacts struct {
 	Moved bool // another server of the cluster has it now, or will have
 }
 
+// PTTL is the key's TTL as Redis tells it: -2 for a key that is gone, -1 for one without TTL, else ms.
+func (f KeyFacts) PTTL() int64 {
+	switch f.Expiry {
+	case ttlpolicy.Missing:
+		return -2
+	case ttlpolicy.Persistent:
+		return -1
+	case ttlpolicy.Expiring:
+		return f.TTL.Milliseconds()
+	}
+	return Untold
+}
+
 // Facts reads the TTLs of keys, and what else is asked for, in one pipeline: its time is the sum
 // of its commands' for every other client, so callers bound it. What the server does not permit, or
 // keeps elsewhere, for some of the keys is unknown; where it permits none, that is an error.

@@ -7,7 +7,8 @@
 --       (-1: none), 5 least idle seconds (0: no rule), 6 measure each so-many-th key (0: none),
 --       7 bytes after which the batch ends (0: no end), 8 assumed bytes of a key not measured,
 --       9 lease token ("": no lease), 10 cooldown in ms (0: none), 11 value of the cooldown,
---       12 lifetime in ms where the keys have not been judged before (-1: they have)
+--       12 lifetime in ms where the keys have not been judged before (-1: they have),
+--       13 tell each key's PTTL and size (1/0)
 -- Fates: e evicted, v gone before, f refused, d not tried; r doesn't qualify any more, or where the keys
 --       are judged here: n no TTL, l TTL above the lifetime, o too young, i not idle, k idle time unknown
 local pcall, type, unpack = redis.pcall, type, unpack
@@ -17,6 +18,7 @@ local stride, budget, assumed = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(A
 local token, cooldown = ARGV[9], tonumber(ARGV[10])
 local lifetime = tonumber(ARGV[12])
 local judging = lifetime >= 0
+local tell, ttls, told = ARGV[13] == '1', {}, {}
 
 -- The fence: a janitor that stalled past its lease must not delete beside its successor. An error
 -- may still end the script here; from the first deletion on none may, for it would hide what is gone.
@@ -33,6 +35,7 @@ local refusal = ''
 for i = 1, n do
   local key = KEYS[i]
   local ttl, fate = pcall('PTTL', key), 'e'
+  if tell then ttls[i], told[i] = type(ttl) == 'number' and ttl or '', '' end
   if type(ttl) == 'table' then
     fate, refusal = 'f', ttl.err
   elseif ttl == -2 then
@@ -51,10 +54,10 @@ for i = 1, n do
     end
   end
   if fate == 'e' then
-    local size, told = assumed, nil
+    local size, usage = assumed, nil
     if stride > 0 and i % stride == 0 then
-      told = pcall('MEMORY', 'USAGE', key)
-      if type(told) == 'number' then size = told else told = nil end
+      usage = pcall('MEMORY', 'USAGE', key)
+      if type(usage) == 'number' then size = usage else usage = nil end
     end
     if budget > 0 and spent > 0 and spent + size > budget then
       -- The first key always goes, whatever its size: a batch must get on.
@@ -63,7 +66,7 @@ for i = 1, n do
     end
     spent = spent + size
     local j = #chosen + 1
-    chosen[j], places[j], sizes[j] = key, i, told or false
+    chosen[j], places[j], sizes[j] = key, i, usage or false
   end
   fates[i] = fate
   if fate == 'f' then
@@ -98,6 +101,7 @@ end
 local measured, bytes = 0, 0
 for j = 1, #chosen do
   if sizes[j] and fates[places[j]] == 'e' then measured, bytes = measured + 1, bytes + sizes[j] end
+  if tell and sizes[j] then told[places[j]] = sizes[j] end
 end
 
 -- After a deletion the script may write even where Redis is out of memory.
@@ -113,4 +117,4 @@ if gone > 0 and cooldown > 0 then
   end
   if type(set) == 'table' and set.err then unmarked = set.err end
 end
-return {'done', table.concat(fates), measured, bytes, refusal, unmarked}
+return {'done', table.concat(fates), measured, bytes, refusal, unmarked, table.concat(ttls, ' '), table.concat(told, ' ')}
