@@ -27,6 +27,9 @@ type Pace struct {
 	AtOnce int
 	// Rest is how long the server is left alone after a command, in shares of the time it took.
 	Rest float64
+
+	// The bounds where the server is close, see At.
+	closeKeys, closePage int
 }
 
 // For finds a pace by name. "auto" follows the level: the higher the pressure, the less gentle.
@@ -43,30 +46,30 @@ func For(name string, level ttlpolicy.Level) (Pace, error) {
 	}
 	switch name {
 	case "gentle":
-		return Pace{Name: name, Slice: 500 * time.Microsecond, Keys: 25, Bytes: 2 << 20, Page: 60, Ahead: 2, AtOnce: 1, Rest: 2}, nil
+		return Pace{Name: name, Slice: 500 * time.Microsecond, Keys: 100, Bytes: 2 << 20, Page: 300, Ahead: 2, AtOnce: 1, Rest: 2,
+			closeKeys: 25, closePage: 60}, nil
 	case "balanced":
-		return Pace{Name: name, Slice: time.Millisecond, Keys: 200, Bytes: 4 << 20, Page: 600, Ahead: 2, AtOnce: 2, Rest: 0.5}, nil
+		return Pace{Name: name, Slice: time.Millisecond, Keys: 200, Bytes: 4 << 20, Page: 600, Ahead: 2, AtOnce: 2, Rest: 0.5,
+			closeKeys: 200, closePage: 300}, nil
 	case "fast":
-		return Pace{Name: name, Slice: 5 * time.Millisecond, Keys: 500, Bytes: 16 << 20, Page: 1000, Ahead: 2}, nil
+		return Pace{Name: name, Slice: 5 * time.Millisecond, Keys: 500, Bytes: 16 << 20, Page: 1000, Ahead: 2,
+			closeKeys: 300, closePage: 300}, nil
 	}
 	return Pace{}, fmt.Errorf("pace %q is unknown; use auto, gentle, balanced or fast", name)
 }
 
-const (
-	// closeBy is the round trip up to which a server is close: two processes of one machine or rack.
-	closeBy = 250 * time.Microsecond
-	// warmKeys are as many as stay in a processor's cache from their scan to their deletion.
-	warmKeys = 300
-)
+// closeBy is the round trip up to which a server is close: on this machine, or in the same rack.
+const closeBy = 250 * time.Microsecond
 
 // At fits a pace to the shortest round trip seen; 0 is for one that isn't known.
 //
-// A scan has just pulled a page's keys into the server's processor cache, and deleting them while they are
-// there costs a fifth less. So on a server close by pages are small and none waits behind others. Farther off,
-// each command's way costs more than that saves.
+// Far off, a command's way costs more than its work, so it should carry much. Close by, many small commands cost
+// little more than few large ones, and others wait less for each. What is more, a scan has just pulled a page's
+// keys into the server's processor cache: deleting them while they are there costs a fifth less, so pages are
+// small and none waits behind others.
 func (p Pace) At(trip time.Duration) Pace {
 	if trip > 0 && trip <= closeBy {
-		p.Keys, p.Page, p.Ahead = min(p.Keys, warmKeys), min(p.Page, warmKeys), 0
+		p.Keys, p.Page, p.Ahead = p.closeKeys, p.closePage, 0
 	}
 	return p
 }
