@@ -201,6 +201,11 @@ func (c *clearing) speedGoals() []goal {
 			atMost("`fast`: wall time in times of the floor's", spreadOf(ratios(fast.walls(), floor.walls())), 1.25),
 			atMost("`fast`: server CPU in times of the floor's", spreadOf(ratios(fast.cpus(), floor.cpus())), 1.2))
 	}
+	if smaller := c.runs[smallerWay]; smaller != nil {
+		goals = append(goals,
+			atMost("`fast`: wall time in times of the script's that checks less", spreadOf(ratios(fast.walls(), smaller.walls())), 1.25),
+			atMost("`fast`: server CPU in times of the script's that checks less", spreadOf(ratios(fast.cpus(), smaller.cpus())), 1.2))
+	}
 	if xargs := c.runs["xargs"]; xargs != nil {
 		goals = append(goals, atLeast("`fast`: so many times faster than `redis-cli \\| xargs`, which clears only the results", spreadOf(ratios(xargs.walls(), fast.walls())), 2))
 	}

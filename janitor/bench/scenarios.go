@@ -110,7 +110,8 @@ To repeat it, with redis-server and redis-cli installed and nothing else at work
     go run ./janitor/bench -h
 
 It starts servers of its own on free loopback ports, and they end with it. "Floor" is the whole job in one Lua script inside
-the server: it serves nobody meanwhile, so nobody may use it, but it shows what the job costs at the least. Other ways are as
+the server: it serves nobody meanwhile, so nobody may use it, but it shows what the job costs at the least. Part of the job is
+that a result whose TTL lies above the policy's lifetime stays; a script that leaves this check out is shown beside it. Other ways are as
 their authors wrote them, or kinder: where a script asks for needless TTLs, ours doesn't. All of them, the janitor included,
 are timed as processes, from start to exit. Server CPU is INFO's used_cpu_user + used_cpu_sys; a client's peak memory is
 its getrusage's.

@@ -22,8 +22,9 @@ type way struct {
 	what string
 }
 
-// floorWay is the name of the way that all others are compared with.
-const floorWay = "floor"
+// floorWay is the name of the way that all others are compared with, and smallerWay of the one that does less: it does
+// not keep a result whose TTL lies above the lifetime.
+const floorWay, smallerWay = "floor", "smaller"
 
 // ways lists them in the order of the tables.
 func ways() []way {
@@ -47,11 +48,19 @@ func ways() []way {
 		way{"pipelines", "SCAN, PTTL and UNLINK in pipelines of 1,000", func(_ *bench, addr string) []string {
 			return selfArgs("pipelines", addr)
 		}, both, "both"},
-		way{floorWay, "the floor: one Lua script inside the server", func(b *bench, addr string) []string {
-			host, port, _ := strings.Cut(addr, ":")
-			return []string{"redis-cli", "-h", host, "-p", port, "--eval", b.floorFile}
+		way{smallerWay, "one Lua script that reads no result's TTL", func(b *bench, addr string) []string {
+			return evaluated(addr, b.smallerFile)
+		}, both, "both, unchecked"},
+		way{floorWay, "the floor: the whole job in one Lua script", func(b *bench, addr string) []string {
+			return evaluated(addr, b.floorFile)
 		}, both, "both"},
 	)
+}
+
+// evaluated is the command line that runs a script inside the server.
+func evaluated(addr, file string) []string {
+	host, port, _ := strings.Cut(addr, ":")
+	return []string{"redis-cli", "-h", host, "-p", port, "--eval", file}
 }
 
 // chosenWays picks ways by their names, in the tables' order; all of them where names is empty.
@@ -101,11 +110,12 @@ families:
 // bench is what all scenarios share.
 type bench struct {
 	options
-	dir       string // its own, gone at the end
-	binary    string // the janitor, built from this source
-	policy    string // file for the keyspace of fillCombot
-	floorFile string
-	log       func(format string, args ...any)
+	dir         string // its own, gone at the end
+	binary      string // the janitor, built from this source
+	policy      string // file for the keyspace of fillCombot
+	floorFile   string
+	smallerFile string
+	log         func(format string, args ...any)
 }
 
 // prepare builds the janitor and writes what the ways need.
@@ -115,7 +125,7 @@ func prepare(ctx context.Context, o options, log func(string, ...any)) (*bench, 
 		return nil, err
 	}
 	b := &bench{options: o, dir: dir, log: log, binary: filepath.Join(dir, "redis-janitor"),
-		policy: filepath.Join(dir, "policy.yaml"), floorFile: filepath.Join(dir, "floor.lua")}
+		policy: filepath.Join(dir, "policy.yaml"), floorFile: filepath.Join(dir, "floor.lua"), smallerFile: filepath.Join(dir, "smaller.lua")}
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", b.binary, "redis-janitor")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -124,7 +134,10 @@ func prepare(ctx context.Context, o options, log func(string, ...any)) (*bench, 
 	if err := os.WriteFile(b.policy, []byte(policyText()), 0o600); err != nil {
 		return b, err
 	}
-	return b, os.WriteFile(b.floorFile, []byte(floorScript()), 0o600)
+	if err := os.WriteFile(b.smallerFile, []byte(floorScript(false)), 0o600); err != nil {
+		return b, err
+	}
+	return b, os.WriteFile(b.floorFile, []byte(floorScript(true)), 0o600)
 }
 
 func (b *bench) close() error { return os.RemoveAll(b.dir) }
