@@ -8,7 +8,7 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # Version and commit are passed in below. Go's own stamp would only fail where git distrusts the folder's owner.
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
 
-.PHONY: build test lint bench clean test-tools
+.PHONY: build test lint docs bench clean test-tools
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath \
@@ -20,6 +20,10 @@ test: test-tools
 
 lint:
 	$(GO) run $(GOLANGCI_LINT) run ./...
+
+# Man pages and the command reference, from the commands themselves. A test fails where they are not current.
+docs:
+	$(GO) test ./cmd -run TestManPagesAndCommandPagesAreCurrent -count=1 -update
 
 bench:
 	$(GO) run ./janitor/bench

@@ -22,7 +22,15 @@ func newDemo(sys System) *cobra.Command {
 		Long: `demo starts an embedded Redis (miniredis) inside its own process, shaped like a
 t3.large at 1/1000 and filled with a chatbot backend's keys. It takes it over the
 three thresholds, shows plan, dry-run and execute at work, and looks at the end at
-every key. No other Redis is touched.`,
+every key. No other Redis is touched.
+
+Exit codes:
+  0    done
+  1    failed, or the output could not be written
+  64   wrong usage
+  130  SIGINT           143 SIGTERM`,
+		Example: `  redis-janitor demo
+  redis-janitor demo --verbose | less`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log := o.output.logger(sys.Err)

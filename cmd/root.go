@@ -24,17 +24,6 @@ func version() string {
 	return "(devel)"
 }
 
-const exitCodes = `
-Exit codes:
-  0    done; also nothing to do, busy, cooling down, another janitor at work
-  1    failed part-way: some keys were already deleted
-  3    incomplete: a limit, the deadline, or memory still above the threshold
-  4    refused by a guard, nothing deleted
-  5    Redis is unreachable, loading, or refuses; nothing deleted
-  10   plan, dry-run with --detailed-exitcode: there is something to evict
-  64   wrong usage      78  wrong policy or configuration
-  130  SIGINT           143 SIGTERM (the batch in hand was finished)`
-
 func newRoot(sys System) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "redis-janitor",
@@ -46,6 +35,9 @@ names, and nothing else. It never flushes.
 Begin with plan, which only reads; then dry-run, which takes every decision and
 deletes nothing; then execute.
 ` + exitCodes,
+		Example: `  redis-janitor demo                              # the whole story, on an embedded Redis
+  redis-janitor plan -u redis://cache.internal:6379/0
+  redis-janitor execute --yes --quiet             # cron`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
@@ -54,40 +46,21 @@ deletes nothing; then execute.
 	root.SetOut(sys.Out)
 	root.SetErr(sys.Err)
 	root.AddCommand(newPlan(sys), newDryRun(sys), newExecute(sys), newExplain(sys), newCheck(sys), newDemo(sys), newVersion(sys))
+	root.SetFlagErrorFunc(suggestFlag)
 	completeBuiltins(root, sys)
+	completeValues(root)
 	return root
-}
-
-// completeBuiltins has the commands that cobra brings along end as all others do: it takes an unknown
-// shell or topic for a call for help, and a script that could not be written for wrong usage.
-func completeBuiltins(root *cobra.Command, sys System) {
-	root.InitDefaultHelpCmd()
-	root.InitDefaultCompletionCmd()
-	for _, cmd := range root.Commands() {
-		switch cmd.Name() {
-		case "help":
-			cmd.Args = func(_ *cobra.Command, topic []string) error {
-				_, rest, err := root.Find(topic)
-				if err == nil && len(rest) > 0 {
-					err = fmt.Errorf("unknown help topic %q", rest)
-				}
-				return err
-			}
-		case "completion":
-			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-			for _, shell := range cmd.Commands() {
-				write := shell.RunE
-				shell.RunE = func(cmd *cobra.Command, args []string) error { return sys.written(write(cmd, args)) }
-			}
-		}
-	}
 }
 
 func newVersion(sys System) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print version and build",
-		Args:  cobra.NoArgs,
+		Long: `version prints the version, the commit it was built from, and the Go version and
+system it was built for.
+` + onlyPrints,
+		Example: `  redis-janitor version`,
+		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			commit := buildCommit
 			if info, ok := debug.ReadBuildInfo(); ok && commit == "" {

@@ -334,7 +334,7 @@ func TestTheFlagsReadLimitsAndTargetsAsTheFileDoes(t *testing.T) {
 func TestAWordIsSuggestedOnlyWhereItIsLikelyMeant(t *testing.T) {
 	known := []string{"redis", "rss", "host", "cgroup"}
 	for s, want := range map[string]string{"reids": "redis", "rs": "rss", "CGROUP": "cgroup", "ghost": "host", "memory": "", "": "", "x": ""} {
-		if got, _ := nearest(s, known); got != want {
+		if got, _ := Nearest(s, known); got != want {
 			t.Errorf("%q: got %q, want %q", s, got, want)
 		}
 	}

@@ -65,7 +65,7 @@ func needsPercent(s string, share float64) error {
 
 // orWord adds to what ParseSize says the words that would have done as well.
 func orWord(err error, s string, words []string) error {
-	if near, ok := nearest(s, words); ok {
+	if near, ok := Nearest(s, words); ok {
 		return fmt.Errorf("%q is unknown; did you mean %s?", s, near)
 	}
 	return fmt.Errorf("%w; or %s", err, strings.Join(words, " or "))
@@ -111,14 +111,14 @@ func parseBool(s string) (bool, error) {
 
 // suggest ends a complaint about an unknown word: with the one that was likely meant, else with all.
 func suggest(s string, known []string) string {
-	if near, ok := nearest(s, known); ok {
+	if near, ok := Nearest(s, known); ok {
 		return "; did you mean " + near + "?"
 	}
 	return "; known are " + strings.Join(known, ", ")
 }
 
-// nearest finds the known word that s is most likely a slip of: less than half of its letters differ.
-func nearest(s string, known []string) (word string, ok bool) {
+// Nearest finds the known word that s is most likely a slip of: less than half of its letters differ.
+func Nearest(s string, known []string) (word string, ok bool) {
 	best := 4
 	for _, k := range known {
 		if d := distance(strings.ToLower(s), k); d < best && 2*d < len(k) {

@@ -1,0 +1,113 @@
+package cmd
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"redis-janitor/cmd/policyfile"
+)
+
+const exitCodes = `
+Exit codes:
+  0    done; also nothing to do, busy, cooling down, another janitor at work
+  1    failed part-way: some keys were already deleted
+  3    incomplete: a limit, the deadline, or memory still above the threshold
+  4    refused by a guard, nothing deleted
+  5    Redis is unreachable, loading, or refuses; nothing deleted
+  10   plan, dry-run with --detailed-exitcode: there is something to evict
+  64   wrong usage      78  wrong policy or configuration
+  130  SIGINT           143 SIGTERM (the batch in hand was finished)`
+
+// onlyPrints is what a command exits with that has nothing to do with any Redis.
+const onlyPrints = `
+Exit codes:
+  0    done
+  1    failed; version, completion, help: the output could not be written
+  64   wrong usage`
+
+// suggestFlag adds to an unknown flag the known one that was most likely meant.
+func suggestFlag(cmd *cobra.Command, err error) error {
+	name, unknown := strings.CutPrefix(err.Error(), "unknown flag: --")
+	if !unknown {
+		return err
+	}
+	var known []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			known = append(known, f.Name)
+		}
+	})
+	if near, ok := policyfile.Nearest(name, known); ok {
+		return fmt.Errorf("%w; did you mean --%s?", err, near)
+	}
+	return err
+}
+
+// completeValues has the shell offer files where a file is wanted, words where there are some, and nothing
+// elsewhere: left alone it offers files for everything.
+func completeValues(cmd *cobra.Command) {
+	for _, sub := range cmd.Commands() {
+		completeValues(sub)
+	}
+	if cmd.ValidArgs == nil && cmd.ValidArgsFunction == nil {
+		cmd.ValidArgsFunction = cobra.NoFileCompletions
+	}
+	words := map[string][]string{"memory-limit": {"maxmemory", "system"}, "target": {"none", "55%"}}
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		_, done := cmd.GetFlagCompletionFunc(f.Name)
+		kind, _ := pflag.UnquoteUsage(f)
+		switch {
+		case done, f.NoOptDefVal != "": // a switch takes no value
+		case kind == "FILE":
+			ending := ""
+			if f.Name == "policy" {
+				ending = "yaml"
+			}
+			_ = cmd.RegisterFlagCompletionFunc(f.Name, files(ending)) // an error only for a flag that does not exist
+		default:
+			_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(words[f.Name], cobra.ShellCompDirectiveNoFileComp)) // likewise
+		}
+	})
+}
+
+// files completes with files, those with an ending where one is given.
+func files(ending string) cobra.CompletionFunc {
+	if ending == "" {
+		return cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault)
+	}
+	return cobra.FixedCompletions([]string{ending, "yml"}, cobra.ShellCompDirectiveFilterFileExt)
+}
+
+// completeBuiltins has the commands that cobra brings along end as all others do: it takes an unknown
+// shell or topic for a call for help, and a script that could not be written for wrong usage.
+func completeBuiltins(root *cobra.Command, sys System) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Long += onlyPrints
+			cmd.Example = "  redis-janitor help execute"
+			cmd.Args = func(_ *cobra.Command, topic []string) error {
+				_, rest, err := root.Find(topic)
+				if err == nil && len(rest) > 0 {
+					err = fmt.Errorf("unknown help topic %q", rest)
+				}
+				return err
+			}
+		case "completion":
+			cmd.Long += onlyPrints
+			cmd.Example = "  source <(redis-janitor completion bash)"
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+			for _, shell := range cmd.Commands() {
+				write := shell.RunE
+				shell.Long += onlyPrints
+				shell.Example = "  redis-janitor completion " + shell.Name()
+				shell.RunE = func(cmd *cobra.Command, args []string) error { return sys.written(write(cmd, args)) }
+			}
+		}
+	}
+}
