@@ -209,3 +209,15 @@ func TestInAClusterEachNodeHasItsOwnLevelTargetAndCooldown(t *testing.T) {
 		}
 	}
 }
+
+// mastersClient is a client for the server that has a key.
+func mastersClient(t *testing.T, c *redistest.Cluster, key string) *redis.Client {
+	t.Helper()
+	for _, s := range c.Masters {
+		if client := s.Client(); client.Exists(t.Context(), key).Err() == nil {
+			return client
+		}
+	}
+	t.Fatalf("nobody has %s", key)
+	return nil
+}

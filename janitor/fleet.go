@@ -108,6 +108,7 @@ func (j *job) cleanAll(ctx context.Context) error {
 			n.rest()
 		}
 	})
+	j.reshaped(ctx)
 	for _, n := range j.nodes {
 		// What holds for the whole run, rather than for one server.
 		var signal *Signal
@@ -116,6 +117,19 @@ func (j *job) cleanAll(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// reshaped warns where slots have changed hands: keys that went to a node that was done were not seen.
+func (j *job) reshaped(ctx context.Context) {
+	if ctx.Err() != nil {
+		return
+	}
+	switch changed, err := j.space.Reshaped(ctx); {
+	case err != nil:
+		j.warn(nil, "", "possibly_incomplete", "whether slots of the cluster changed hands meanwhile cannot be told: %v", err)
+	case changed:
+		j.warn(nil, "", "possibly_incomplete", "slots of the cluster changed hands while the janitor worked: keys on their way may not have been seen")
+	}
 }
 
 // rest gives back what a node that is done with holds: the next one needs as much.

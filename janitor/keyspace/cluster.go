@@ -58,6 +58,7 @@ func enter(ctx context.Context, o Options, door target, met *Node) (*Keyspace, e
 		return nil, err
 	}
 	k := &Keyspace{cluster: &cluster{options: o, door: door, shards: shards}}
+	k.house = k.cluster.house
 	nodes, failures := make([]*Node, len(shards)), make([]error, len(shards))
 	Parallel(len(shards), meetAtOnce, func(i int) {
 		nodes[i], failures[i] = k.cluster.meet(ctx, shards[i])
@@ -87,12 +88,30 @@ func (c *cluster) meet(ctx context.Context, s shard) (*Node, error) {
 	return node, nil
 }
 
+// house tells where the slot of the lease is.
+func (c *cluster) house(ctx context.Context) (Options, target, error) {
+	shards, err := c.ask(ctx, "")
+	if err != nil {
+		return c.options, target{}, err
+	}
+	for _, s := range shards {
+		if s.slots.has(slotOf(LeaseKey)) {
+			return c.options, c.target(s.addr), nil
+		}
+	}
+	return c.options, target{}, &Error{Op: "look for the lease", Addr: c.door.addr, Kind: ClusterDown, Hint: hint(ClusterDown), Err: errors.New("nobody has its slot")}
+}
+
 // target is a server of the cluster. Its certificate has to be its own: one that holds for the name by
 // which the cluster was entered holds for no other, unless --tls-server-name says so.
 func (c *cluster) target(addr string) target {
-	t := c.door
+	return c.options.beside(c.door, addr)
+}
+
+// beside is a server at another address for which the same holds as for one.
+func (o Options) beside(t target, addr string) target {
 	t.network, t.addr = "tcp", addr
-	if t.tls != nil && c.options.ServerName == "" {
+	if t.tls != nil && o.ServerName == "" {
 		t.tls = t.tls.Clone()
 		if host, _, err := net.SplitHostPort(addr); err == nil {
 			t.tls.ServerName = host

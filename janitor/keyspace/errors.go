@@ -36,6 +36,7 @@ const (
 	NoScript    Kind = "noscript"
 	WrongType   Kind = "wrongtype"
 	ClusterDown Kind = "clusterdown"
+	NoPrimary   Kind = "no_primary"  // the sentinels know no primary of that name
 	NotCluster  Kind = "not_cluster" // a cluster was asked for, or what answers can't be told apart as one
 	Stopped     Kind = "stopped"     // the caller's context ended
 	Restarted   Kind = "restarted"   // another server, or the same one restarted, answers now
@@ -117,6 +118,8 @@ func hint(kind Kind) string {
 		return "a key holds something of another type than is expected: see who writes it (redis-janitor:* are the janitor's own)"
 	case ClusterDown:
 		return "the cluster does not serve all of its slots: see CLUSTER INFO"
+	case NoPrimary:
+		return "see --master-name, and SENTINEL MASTERS on the sentinel"
 	case NotCluster:
 		return "for a single server leave --cluster out and give one --url; behind a proxy use the address that it has for clients without cluster support"
 	case Moved:

@@ -27,6 +27,8 @@ const (
 	Reading Mode = iota
 	// Evicting connections may also run the scripts that are part of this binary.
 	Evicting
+	// inquiring connections only ask a sentinel where the primary is.
+	inquiring
 )
 
 // Forbidden reports a command that is not on the allow-list of its connection. It never reached
@@ -46,6 +48,9 @@ type allowList struct {
 }
 
 func newAllowList(mode Mode) *allowList {
+	if mode == inquiring {
+		return &allowList{commands: map[string][]string{"HELLO": nil, "AUTH": nil, "CLIENT": {"SETNAME"}, "SENTINEL": {"GET-MASTER-ADDR-BY-NAME"}}}
+	}
 	list := &allowList{
 		commands: map[string][]string{"CLIENT": {"SETNAME"}, "MEMORY": {"USAGE"}, "OBJECT": {"IDLETIME", "ENCODING"}, "CLUSTER": {"SLOTS"}},
 		digests:  map[string]bool{},

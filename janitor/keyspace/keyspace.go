@@ -17,13 +17,15 @@ type Keyspace struct {
 	down    []Down
 	cluster *cluster // nil where it is one server
 	keeper  keeper
+	// house tells where the server is that has the lease; nil: it is the only node, and stays where it is.
+	house func(ctx context.Context) (Options, target, error)
 }
 
 // Open connects and asks each server who it is. Errors are *BadAddress for options that cannot be
 // used, and *Error for servers that cannot be.
 func Open(ctx context.Context, o Options) (*Keyspace, error) {
-	if len(o.Sentinels) > 0 {
-		return nil, &BadAddress{"--sentinel is not supported by this version: give the primary's own URL"}
+	if (len(o.Sentinels) > 0) != (o.MasterName != "") {
+		return nil, &BadAddress{"--sentinel and --master-name go together"}
 	}
 	var doors []target
 	for _, raw := range o.URLs {
@@ -33,8 +35,11 @@ func Open(ctx context.Context, o Options) (*Keyspace, error) {
 		}
 		doors = append(doors, t)
 	}
-	if len(doors) == 0 {
+	switch {
+	case len(doors) == 0:
 		return nil, &BadAddress{"give a --url"}
+	case len(o.Sentinels) > 0:
+		return o.openWatched(ctx, doors)
 	}
 	var first error
 	for _, door := range doors {

@@ -2,9 +2,7 @@ package keyspace
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -50,14 +48,14 @@ func (k *keeper) close() error {
 	return k.node.close()
 }
 
-// kept asks the keeper of the lease. A cluster's is looked for where it is not known, and once more where
-// it may have handed the lease's slot on.
+// kept asks the keeper of the lease. Where servers take each other's places it is looked for first, and once
+// more where another one may have the lease by now.
 func (k *Keyspace) kept(ctx context.Context, ask func(*Node) error) error {
 	k.keeper.mu.Lock()
 	defer k.keeper.mu.Unlock()
 	if k.keeper.node != nil {
 		err := ask(k.keeper.node)
-		if k.cluster == nil {
+		if k.house == nil {
 			return err
 		}
 		switch KindOf(err) {
@@ -66,20 +64,16 @@ func (k *Keyspace) kept(ctx context.Context, ask func(*Node) error) error {
 			return err
 		}
 	}
-	shards, err := k.cluster.ask(ctx, "")
+	o, t, err := k.house(ctx)
 	if err != nil {
 		return err
-	}
-	at := slices.IndexFunc(shards, func(s shard) bool { return s.slots.has(slotOf(LeaseKey)) })
-	if at < 0 {
-		return &Error{Op: "look for the lease", Addr: k.cluster.door.addr, Kind: ClusterDown, Hint: hint(ClusterDown), Err: errors.New("nobody has its slot")}
 	}
 	if k.keeper.node != nil {
 		if err := k.keeper.node.close(); err != nil {
 			return err
 		}
 	}
-	k.keeper.node, k.keeper.ours = newNode(k.cluster.options, k.cluster.target(shards[at].addr)), true
+	k.keeper.node, k.keeper.ours = newNode(o, t), true
 	return ask(k.keeper.node)
 }
 

@@ -20,11 +20,13 @@ type Options struct {
 	Cluster    bool     // refuse a server that is no part of a cluster
 	Sentinels  []string // HOST:PORT; then MasterName names the primary
 	MasterName string
-	Username   string // overrides the URL's
-	Password   string // used where the URL has none
-	CACert     string // PEM file; the system's roots where empty
-	Cert, Key  string // PEM files of a client certificate
-	ServerName string // that the server's certificate must hold for; the host's where empty
+	// SentinelPassword is the sentinels' own; they share none with the servers that they watch.
+	SentinelPassword string
+	Username         string // overrides the URL's
+	Password         string // used where the URL has none
+	CACert           string // PEM file; the system's roots where empty
+	Cert, Key        string // PEM files of a client certificate
+	ServerName       string // that the server's certificate must hold for; the host's where empty
 
 	ConnectTimeout time.Duration
 	CommandTimeout time.Duration

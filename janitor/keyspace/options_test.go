@@ -98,7 +98,10 @@ func TestCertificatesThatCannotBeUsedAreRefused(t *testing.T) {
 		"a key without a certificate":     {Key: text},
 		"a certificate that is none":      {Cert: text, Key: text},
 		"a certificate that is not there": {Cert: filepath.Join(dir, "missing.pem"), Key: text},
-		"sentinels":                       {Sentinels: []string{"h:1"}, MasterName: "m"},
+		"sentinels without a name":        {Sentinels: []string{"h:1"}},
+		"a name without sentinels":        {MasterName: "m"},
+		"a sentinel without a host":       {Sentinels: []string{":1"}, MasterName: "m"},
+		"sentinels and a cluster":         {Sentinels: []string{"h:1"}, MasterName: "m", Cluster: true},
 		"no seed":                         {URLs: []string{}},
 	} {
 		if o.URLs == nil {

@@ -1,0 +1,325 @@
+package janitor_test
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"redis-janitor/janitor"
+	"redis-janitor/janitor/redistest"
+	"redis-janitor/ttlpolicy"
+)
+
+// midway runs a janitor and has something happen once, when one of its walks has come some way. All
+// walks stand still meanwhile.
+func midway(t *testing.T, s *redistest.Server, scanned int64, happens func(node string), change ...func(*janitor.Request)) *janitor.Report {
+	t.Helper()
+	env := host(t.TempDir())
+	var once sync.Once
+	env.Progress = func(p janitor.Progress) {
+		if p.Phase == "walk" && p.Scanned > scanned {
+			once.Do(func() { happens(p.Node) })
+		}
+	}
+	change = append([]func(*janitor.Request){atLevel(ttlpolicy.Force), noTarget, ignoreBusy}, change...)
+	return checked(t, janitor.Run(t.Context(), request(s, change...), env))
+}
+
+// expectOnlyTheseGone holds a cluster against what should be left: of what goes at most some are left over.
+func expectOnlyTheseGone(t *testing.T, cluster *redistest.Cluster, goes, stays []stock, leftOver int) {
+	t.Helper()
+	left, _ := keysOfAll(t, cluster)
+	for _, s := range stays {
+		if gone := s.gone(left); gone != 0 {
+			t.Errorf("%d keys such as %s went", gone, s[0].key)
+		}
+	}
+	for _, s := range goes {
+		if gone := s.gone(left); len(s)-gone > leftOver {
+			t.Errorf("only %d of %d keys such as %s went", gone, len(s), s[0].key)
+		}
+	}
+}
+
+// at finds a server by its address.
+func at(t *testing.T, servers []*redistest.Server, addr string) (int, *redistest.Server) {
+	t.Helper()
+	i := slices.IndexFunc(servers, func(s *redistest.Server) bool { return s.Addr == addr })
+	if i < 0 {
+		t.Fatalf("there is no server %s", addr)
+	}
+	return i, servers[i]
+}
+
+func ask(t *testing.T, s *redistest.Server, words ...any) string {
+	t.Helper()
+	answer, err := s.Client().Do(context.Background(), words...).Text()
+	if err != nil {
+		t.Errorf("%v on %s: %v", words, s.Addr, err)
+	}
+	return answer
+}
+
+// moveSlots hands a master's first slots, with their keys, to another one, and leaves the last of them half-way.
+func moveSlots(t *testing.T, from, to *redistest.Server, slots []int) {
+	t.Helper()
+	fromID, toID := ask(t, from, "CLUSTER", "MYID"), ask(t, to, "CLUSTER", "MYID")
+	source, target := from.Client(), to.Client()
+	ctx := context.Background()
+	send := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, slot := range slots {
+		send(target.Do(ctx, "CLUSTER", "SETSLOT", slot, "IMPORTING", fromID).Err())
+		send(source.Do(ctx, "CLUSTER", "SETSLOT", slot, "MIGRATING", toID).Err())
+		keys, err := source.ClusterGetKeysInSlot(ctx, slot, 10_000).Result()
+		send(err)
+		last := i == len(slots)-1
+		if last && len(keys) < 2 {
+			t.Fatalf("slot %d has %d keys, too few to stop half-way", slot, len(keys))
+		}
+		if last {
+			keys = keys[:len(keys)/2]
+		}
+		if len(keys) > 0 {
+			command := []any{"MIGRATE", "127.0.0.1", to.Port, "", 0, 10_000, "KEYS"}
+			for _, key := range keys {
+				command = append(command, key)
+			}
+			send(source.Do(ctx, command...).Err())
+		}
+		if !last {
+			send(target.Do(ctx, "CLUSTER", "SETSLOT", slot, "NODE", toID).Err())
+			send(source.Do(ctx, "CLUSTER", "SETSLOT", slot, "NODE", toID).Err())
+		}
+	}
+}
+
+func TestAReshardDuringTheWalkDeletesNothingWrongAndIsSaid(t *testing.T) {
+	for _, cmd := range []janitor.Command{janitor.Execute, janitor.DryRun} {
+		t.Run(string(cmd), func(t *testing.T) {
+			cluster := redistest.StartCluster(t, 3, 0)
+			goes, stays := combotStock(6000)
+			fillCluster(t, cluster, append(slices.Clone(goes), stays...)...)
+			all, _ := keysOfAll(t, cluster)
+			stuck := 0
+			r := midway(t, cluster.Masters[0], 500, func(node string) {
+				i, from := at(t, cluster.Masters, node)
+				first := i * 16384 / 3
+				var slots []int
+				for slot := first; slot < first+1200; slot++ {
+					slots = append(slots, slot)
+				}
+				// The last one is left half-way: a slot of several keys.
+				for slot := first + 1200; ; slot++ {
+					if n, err := from.Client().ClusterCountKeysInSlot(context.Background(), slot).Result(); err != nil || n > 3 {
+						slots, stuck = append(slots, slot), int(n)
+						break
+					}
+				}
+				moveSlots(t, from, cluster.Masters[(i+1)%3], slots)
+			}, command(cmd))
+			expectWarning(t, r, "possibly_incomplete")
+			moved := int64(0)
+			for _, n := range r.Nodes {
+				for _, f := range n.Families {
+					moved += f.Kept.Moved
+				}
+			}
+			if moved == 0 {
+				t.Error("no key was kept for having moved")
+			}
+			if cmd == janitor.DryRun {
+				if left, _ := keysOfAll(t, cluster); !maps.Equal(left, all) {
+					t.Error("the keys are others than before")
+				}
+				return
+			}
+			expect(t, r, janitor.Evicted, janitor.Exhausted, janitor.ExitDone)
+			// What lies in the slot that is neither here nor there may be left, and nothing else.
+			expectOnlyTheseGone(t, cluster, goes, stays, stuck)
+		})
+	}
+}
+
+func TestAFailoverDuringTheWalkIsFollowed(t *testing.T) {
+	for name, fail := range map[string]func(master, replica *redistest.Server){
+		"ordered":  func(_, replica *redistest.Server) { ask(t, replica, "CLUSTER", "FAILOVER") },
+		"a sudden": func(master, _ *redistest.Server) { master.Kill() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cluster := redistest.StartCluster(t, 3, 1)
+			goes, stays := combotStock(6000)
+			fillCluster(t, cluster, append(slices.Clone(goes), stays...)...)
+			var heir *redistest.Server
+			place := 0
+			r := midway(t, cluster.Masters[0], 500, func(node string) {
+				i, master := at(t, cluster.Masters, node)
+				place, heir = i, cluster.Replicas[i]
+				fail(master, heir)
+				cluster.Masters[i], cluster.Replicas[i] = heir, master
+				for name == "ordered" && !strings.Contains(ask(t, heir, "INFO", "replication"), "role:master") {
+					time.Sleep(time.Millisecond)
+				}
+			})
+			expect(t, r, janitor.Evicted, janitor.Exhausted, janitor.ExitDone)
+			expectWarning(t, r, "possibly_incomplete")
+			expectOnlyTheseGone(t, cluster, goes, stays, 0)
+			if r.Nodes[place].Addr != heir.Addr || r.Nodes[place].Role != "master" {
+				t.Errorf("the row of the failed-over node is %s, a %s; its heir is %s", r.Nodes[place].Addr, r.Nodes[place].Role, heir.Addr)
+			}
+		})
+	}
+}
+
+func TestWithAMasterDownTheOthersAreDoneAndItIsNamed(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0, "--cluster-require-full-coverage", "no")
+	goes, stays := combotStock(2000)
+	fillCluster(t, cluster, append(slices.Clone(goes), stays...)...)
+	dead := cluster.Masters[1]
+	_, had := keysOfAll(t, cluster)
+	dead.Kill()
+	run := func(change ...func(*janitor.Request)) *janitor.Report {
+		t.Helper()
+		r := clean(t, cluster.Masters[0], append([]func(*janitor.Request){atLevel(ttlpolicy.Force), noTarget, ignoreBusy, func(r *janitor.Request) {
+			r.Connection.URLs = []string{dead.URL(), cluster.Masters[0].URL()}
+		}}, change...)...)
+		if len(r.Nodes) != 3 || !strings.Contains(r.Message, dead.Addr) {
+			t.Errorf("%d rows, and it says %s", len(r.Nodes), r.Message)
+		}
+		for _, n := range r.Nodes {
+			if n.Addr == dead.Addr && n.Reason != janitor.NodeDown {
+				t.Errorf("the dead node ended with %s, %s", n.Outcome, n.Reason)
+			}
+		}
+		expectWarning(t, r, "node_down")
+		return r
+	}
+	for _, cmd := range []janitor.Command{janitor.Plan, janitor.DryRun} {
+		if r := run(command(cmd)); r.ExitCode != janitor.ExitDone || r.Outcome != janitor.Planned {
+			t.Errorf("%s: %s, %s, exit %d", cmd, r.Outcome, r.Reason, r.ExitCode)
+		}
+	}
+	expect(t, run(), janitor.Incomplete, janitor.NodeDown, janitor.ExitIncomplete)
+	rest := &redistest.Cluster{Masters: []*redistest.Server{cluster.Masters[0], cluster.Masters[2]}}
+	left, _ := keysOfAll(t, rest)
+	maps.Copy(left, had[1])
+	for _, s := range stays {
+		if gone := s.gone(left); gone != 0 {
+			t.Errorf("%d keys such as %s went", gone, s[0].key)
+		}
+	}
+	for _, s := range goes {
+		for _, e := range s {
+			if left[e.key] && !had[1][e.key] {
+				t.Errorf("%s is left on a node that is up", e.key)
+				break
+			}
+		}
+	}
+	for _, s := range cluster.Masters {
+		s.Kill()
+	}
+	expect(t, clean(t, cluster.Masters[0]), janitor.Failed, "unreachable", janitor.ExitNoServer)
+}
+
+func TestAClusterThatRefusesToServeIsToldApart(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0)
+	goes, stays := combotStock(500)
+	fillCluster(t, cluster, append(slices.Clone(goes), stays...)...)
+	cluster.Masters[2].Kill()
+	for !strings.Contains(ask(t, cluster.Masters[0], "CLUSTER", "INFO"), "cluster_state:fail") {
+		time.Sleep(10 * time.Millisecond)
+	}
+	r := clean(t, cluster.Masters[0], atLevel(ttlpolicy.Force), noTarget)
+	if r.ExitCode != janitor.ExitNoServer || r.Reason != "clusterdown" {
+		t.Errorf("%s, %s, exit %d: %s", r.Outcome, r.Reason, r.ExitCode, r.Message)
+	}
+}
+
+func TestACluterHasOneLeaseWhicheverSeedAJanitorCameBy(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0)
+	goes, stays := combotStock(3000)
+	fillCluster(t, cluster, append(slices.Clone(goes), stays...)...)
+	reports := make(chan *janitor.Report, 5)
+	r := midway(t, cluster.Masters[0], 200, func(string) {
+		for i := range 5 {
+			reports <- clean(t, cluster.Masters[i%3], atLevel(ttlpolicy.Critical), noTarget, ignoreCooldown)
+		}
+	})
+	expect(t, r, janitor.Evicted, janitor.Exhausted, janitor.ExitDone)
+	for range 5 {
+		expect(t, <-reports, janitor.Skipped, janitor.LeaseHeld, janitor.ExitDone)
+	}
+	expectOnlyTheseGone(t, cluster, goes, stays, 0)
+}
+
+func TestLimitsHoldForAClusterAsAWhole(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0)
+	goes, stays := combotStock(3000)
+	fillCluster(t, cluster, append(slices.Clone(goes), stays...)...)
+	for _, limit := range []int64{1, 100, 1234} {
+		r := clean(t, cluster.Masters[0], atLevel(ttlpolicy.Force), noTarget, ignoreBusy, ignoreCooldown, func(r *janitor.Request) { r.MaxKeys = limit })
+		expect(t, r, janitor.Incomplete, janitor.MaxKeys, janitor.ExitIncomplete)
+		if r.Totals.Evicted != limit {
+			t.Errorf("%d keys went, with --max-keys %d", r.Totals.Evicted, limit)
+		}
+	}
+	expectOnlyTheseGone(t, cluster, nil, stays, 0)
+}
+
+func TestUsersAreCountedOverAllNodes(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0)
+	fillCluster(t, cluster, evenly("combot_cache:1:django.contrib.sessions.cache", 21, 27*time.Minute, 29*time.Minute, bytesEach(10)),
+		evenly("ml_results:", 300, time.Minute, time.Hour, bytesEach(10)))
+	r := clean(t, cluster.Masters[2], atLevel(ttlpolicy.Force), noTarget)
+	expect(t, r, janitor.Skipped, janitor.Busy, janitor.ExitDone)
+	if r.Users.Active != 21 {
+		t.Errorf("%d users were counted", r.Users.Active)
+	}
+	do(t, mastersClient(t, cluster, "online"), []any{"SET", "online", "42"})
+	r = clean(t, cluster.Masters[0], atLevel(ttlpolicy.Force), noTarget, func(r *janitor.Request) { r.Policy.Busy.UsersFrom = "key:online" })
+	expect(t, r, janitor.Skipped, janitor.Busy, janitor.ExitDone)
+	if r.Users.Active != 42 {
+		t.Errorf("%d users were read", r.Users.Active)
+	}
+}
+
+func TestOnManySmallNodesConnectionsStayBounded(t *testing.T) {
+	const nodes, workers = 14, 2
+	cluster := redistest.StartCluster(t, nodes, 0)
+	goes, stays := combotStock(1500)
+	fillCluster(t, cluster, append(slices.Clone(goes), stays...)...)
+	most, once := 0, sync.Mutex{}
+	count := func() {
+		once.Lock()
+		defer once.Unlock()
+		total := 0
+		for _, s := range cluster.Masters {
+			list, err := s.Client().ClientList(context.Background()).Result()
+			if err != nil {
+				t.Error(err)
+			}
+			total += strings.Count(list, "name=redis-janitor ")
+		}
+		most = max(most, total)
+	}
+	env := host(t.TempDir())
+	env.Progress = func(p janitor.Progress) {
+		if p.Phase == "walk" {
+			count()
+		}
+	}
+	r := checked(t, janitor.Run(t.Context(), request(cluster.Masters[0], atLevel(ttlpolicy.Force), noTarget, ignoreBusy), env))
+	expect(t, r, janitor.Evicted, janitor.Exhausted, janitor.ExitDone)
+	expectOnlyTheseGone(t, cluster, goes, stays, 0)
+	if limit := nodes + 4*(workers+2) + 2; most > limit || most == 0 {
+		t.Errorf("there were %d connections at once, want at most %d", most, limit)
+	}
+}

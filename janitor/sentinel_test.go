@@ -1,0 +1,92 @@
+package janitor_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"redis-janitor/janitor"
+	"redis-janitor/janitor/redistest"
+	"redis-janitor/ttlpolicy"
+)
+
+// watched has a janitor find its primary by sentinels. The URL's host is nobody's.
+func watched(sentinels []*redistest.Server) func(*janitor.Request) {
+	return func(r *janitor.Request) {
+		r.Connection.URLs, r.Connection.MasterName = []string{"redis://127.0.0.1:1/0"}, "combot"
+		for _, s := range sentinels {
+			r.Connection.Sentinels = append(r.Connection.Sentinels, s.Addr)
+		}
+	}
+}
+
+// isReplica is false also where a failover has just cut the connection.
+func isReplica(s *redistest.Server) bool {
+	info, err := s.Client().Info(context.Background(), "replication").Result()
+	return err == nil && strings.Contains(info, "role:slave")
+}
+
+func fillServer(t *testing.T, s *redistest.Server, n int) (goes, stays []stock) {
+	t.Helper()
+	goes, stays = combotStock(n)
+	fill(t, s, writeString, append(slices.Clone(goes), stays...)...)
+	return goes, stays
+}
+
+func TestSentinelsLeadToThePrimary(t *testing.T) {
+	master := redistest.Start(t)
+	replica := redistest.StartReplica(t, master)
+	sentinels := redistest.StartSentinel(t, master, "combot", 3)
+	goes, stays := fillServer(t, master, 1000)
+	sentinels[0].Kill() // another one answers
+	for _, cmd := range []janitor.Command{janitor.Plan, janitor.DryRun, janitor.Execute} {
+		r := clean(t, master, watched(sentinels), command(cmd), atLevel(ttlpolicy.Force), noTarget, ignoreBusy)
+		if r.ExitCode != janitor.ExitDone || len(r.Nodes) != 1 || r.Nodes[0].Addr != master.Addr {
+			t.Errorf("%s: %s, exit %d: %s", cmd, r.Reason, r.ExitCode, r.Message)
+		}
+	}
+	left := keysOf(t, master.Client())
+	for i, s := range slices.Concat(goes, stays) {
+		if gone := s.gone(left); (i < len(goes)) != (gone == len(s)) {
+			t.Errorf("%d of %d keys such as %s went", gone, len(s), s[0].key)
+		}
+	}
+	// A name that nobody watches, sentinels that aren't there, and servers that are none.
+	other := func(r *janitor.Request) { r.Connection.MasterName = "other" }
+	expect(t, clean(t, master, watched(sentinels[1:]), other), janitor.Refused, "no_primary", janitor.ExitNoServer)
+	expect(t, clean(t, master, watched(sentinels[:1])), janitor.Failed, "unreachable", janitor.ExitNoServer)
+	expect(t, clean(t, master, watched([]*redistest.Server{replica})), janitor.Refused, "nocommand", janitor.ExitNoServer)
+}
+
+func TestAFailoverBySentinelsIsFollowedAndNoReplicaCleaned(t *testing.T) {
+	for name, fail := range map[string]func(sentinel, master *redistest.Server){
+		"ordered":  func(sentinel, _ *redistest.Server) { ask(t, sentinel, "SENTINEL", "FAILOVER", "combot") },
+		"a sudden": func(_, master *redistest.Server) { master.Kill() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			master := redistest.Start(t)
+			replica := redistest.StartReplica(t, master)
+			sentinels := redistest.StartSentinel(t, master, "combot", 3)
+			goes, stays := fillServer(t, master, 6000)
+			r := midway(t, master, 500, func(string) {
+				fail(sentinels[0], master)
+				for name == "ordered" && !isReplica(master) {
+					time.Sleep(time.Millisecond)
+				}
+			}, watched(sentinels))
+			expect(t, r, janitor.Evicted, janitor.Exhausted, janitor.ExitDone)
+			expectWarning(t, r, "possibly_incomplete")
+			if n := r.Nodes[0]; n.Addr != replica.Addr || n.Role != "master" {
+				t.Errorf("it ended at %s, a %s; the new primary is %s", n.Addr, n.Role, replica.Addr)
+			}
+			left := keysOf(t, replica.Client())
+			for i, s := range slices.Concat(goes, stays) {
+				if gone := s.gone(left); (i < len(goes)) != (gone == len(s)) {
+					t.Errorf("%d of %d keys such as %s went", gone, len(s), s[0].key)
+				}
+			}
+		})
+	}
+}
