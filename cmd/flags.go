@@ -117,7 +117,7 @@ func (f *connectionFlags) options(sys System, workers int) (keyspace.Options, er
 		URLs: f.urls, Cluster: f.cluster, Sentinels: f.sentinels, MasterName: f.masterName, Username: f.user,
 		Password: sys.getenv("REDISCLI_AUTH"), CACert: f.caCert, Cert: f.cert, Key: f.key, ServerName: f.serverName,
 		SentinelPassword: sys.getenv("REDIS_SENTINEL_AUTH"),
-		ConnectTimeout: time.Duration(f.connectTimeout), CommandTimeout: time.Duration(f.commandTimeout), Workers: workers,
+		ConnectTimeout:   time.Duration(f.connectTimeout), CommandTimeout: time.Duration(f.commandTimeout), Workers: workers,
 	}
 	if len(o.URLs) == 0 {
 		if url := sys.getenv("REDIS_URL"); url != "" {
