@@ -8,11 +8,34 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # Version and commit are passed in below. Go's own stamp would only fail where git distrusts the folder's owner.
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
 
-.PHONY: build test lint docs bench clean test-tools
+.PHONY: build release release-check test lint docs bench clean test-tools
+
+# Static, and the same bytes wherever it is built: no paths, no build id.
+BUILD = CGO_ENABLED=0 $(GO) build -trimpath \
+	-ldflags '-s -w -buildid= -X redis-janitor/cmd.buildVersion=$(VERSION) -X redis-janitor/cmd.buildCommit=$(COMMIT)'
+
+PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
+DIST      ?= dist
 
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath \
-		-ldflags '-s -w -X redis-janitor/cmd.buildVersion=$(VERSION) -X redis-janitor/cmd.buildCommit=$(COMMIT)' -o redis-janitor .
+	$(BUILD) -o redis-janitor .
+
+# What .goreleaser.yaml builds, without goreleaser.
+release:
+	@rm -rf $(DIST); mkdir -p $(DIST)
+	@set -e; for p in $(PLATFORMS); do \
+		echo "building $$p"; \
+		GOOS=$${p%/*} GOARCH=$${p#*/} $(BUILD) -o $(DIST)/redis-janitor-$${p%/*}-$${p#*/} .; \
+	done
+	@cd $(DIST) && (sha256sum redis-janitor-* 2>/dev/null || shasum -a 256 redis-janitor-*) > SHA256SUMS
+
+# Builds here and in a copy elsewhere, and compares.
+release-check:
+	@set -e; tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
+	$(MAKE) -s release DIST="$$tmp/here" VERSION='$(VERSION)' COMMIT='$(COMMIT)' PLATFORMS='$(PLATFORMS)'; \
+	mkdir "$$tmp/copy"; cp -R go.mod go.sum Makefile main.go cmd janitor patterns ttlpolicy "$$tmp/copy"; \
+	$(MAKE) -s -C "$$tmp/copy" release DIST="$$tmp/there" VERSION='$(VERSION)' COMMIT='$(COMMIT)' PLATFORMS='$(PLATFORMS)'; \
+	cat "$$tmp/here/SHA256SUMS"; cmp "$$tmp/here/SHA256SUMS" "$$tmp/there/SHA256SUMS"
 
 test: test-tools
 	$(GO) vet ./...
@@ -29,7 +52,7 @@ bench:
 	$(GO) run ./janitor/bench
 
 clean:
-	rm -f redis-janitor
+	rm -rf redis-janitor $(DIST)
 
 # The tests need a real redis-server, the race detector a C compiler. What is missing is brought by the package manager.
 test-tools:
