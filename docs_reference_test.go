@@ -53,6 +53,12 @@ func TestFlagsInThePagesAreTheProgramsOwn(t *testing.T) {
 	for _, heading := range regexp.MustCompile("(?m)^## .*: `plan`, `dry-run`, `execute`$").FindAllString(reference.text, -1) {
 		connecting = append(connecting, keysOf(reference.table(t, heading))...)
 	}
+	restoring := keysOf(reference.table(t, "## Restoring"))
+	for _, heading := range []string{"## Connection: `plan`, `dry-run`, `execute`", "## Output: `plan`, `dry-run`, `execute`"} {
+		restoring = append(restoring, keysOf(reference.table(t, heading))...)
+	}
+	restoring = slices.DeleteFunc(restoring, func(f string) bool { return !strings.HasPrefix(f, "--") })
+	expectSame(t, reference.file+" for restore", restoring, helpFlags(t, bin, "restore"))
 	for _, c := range []string{"plan", "dry-run", "execute"} {
 		evicting = slices.Clone(connecting)
 		for flag, columns := range reference.table(t, "## Evicting") {
@@ -90,6 +96,10 @@ func jsonPaths(of reflect.Type, path string) []string {
 	var paths []string
 	for i := range of.NumField() {
 		name, _, _ := strings.Cut(of.Field(i).Tag.Get("json"), ",")
+		if of.Field(i).Anonymous {
+			paths = append(paths, jsonPaths(of.Field(i).Type, path)...)
+			continue
+		}
 		paths = append(paths, jsonPaths(of.Field(i).Type, strings.TrimPrefix(path+"."+name, "."))...)
 	}
 	return paths

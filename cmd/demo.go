@@ -37,7 +37,7 @@ Exit codes:
 			libraryLog(log)
 			human := view.Human(o.output.view(sys, sys.Out, sys.OutTerminal))
 			err := demo.Run(cmd.Context(), demo.Options{
-				Env: o.env(sys, nil, log), Seed: demoSeed, Version: version(),
+				Env: o.output.env(sys, nil, log), Seed: demoSeed, Version: version(),
 				Say: human.Paragraph,
 				Show: func(title, explanation string, r *janitor.Report) error {
 					if err := human.Heading(title, explanation); err != nil || r == nil {

@@ -235,6 +235,32 @@ type executeFlags struct {
 	splay         durationValue
 	failIfSkipped bool
 	receipt       string
+	capsule       capsuleFlags
+}
+
+// capsuleFlags say where what is deleted is kept.
+type capsuleFlags struct {
+	file     string
+	max      sizeValue
+	maxValue sizeValue
+}
+
+func (f *capsuleFlags) add(flags *pflag.FlagSet) {
+	f.maxValue = janitor.CapsuleValue
+	flags.StringVar(&f.file, "capsule", "", "new `FILE` for the values of what is deleted, for restore to put back")
+	flags.Var(&f.max, "capsule-max", "stop when the capsule's file has this size")
+	flags.Var(&f.maxValue, "capsule-max-value", "keys with larger values than this stay")
+}
+
+func (f *capsuleFlags) check() error {
+	const largest = 512 << 20 // a Redis string's limit
+	switch {
+	case f.file == "" && (f.max != 0 || f.maxValue != 0 && f.maxValue != janitor.CapsuleValue):
+		return errors.New("--capsule-max and --capsule-max-value go with --capsule FILE")
+	case f.file != "" && (f.maxValue < 1 || f.maxValue > largest):
+		return errors.New("--capsule-max-value must be from 1 byte to 512mb")
+	}
+	return nil
 }
 
 func (f *executeFlags) add(cmd *cobra.Command) {
@@ -249,6 +275,7 @@ func (f *executeFlags) add(cmd *cobra.Command) {
 	flags.Var(&f.wait, "wait", "how long to wait for another janitor to finish")
 	flags.Var(&f.splay, "splay", "start after a random delay of up to this, so that many hosts don't start at once")
 	flags.BoolVar(&f.failIfSkipped, "fail-if-skipped", false, "exit 3 instead of 0 when a gate skipped the run")
+	f.capsule.add(flags)
 }
 
 func (f *executeFlags) addWalk(cmd *cobra.Command) {
@@ -266,5 +293,5 @@ func (f *executeFlags) check() error {
 	case f.workers < 1 || f.workers > 64:
 		return errors.New("--workers must be from 1 to 64")
 	}
-	return nil
+	return f.capsule.check()
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"redis-janitor/cmd/metricsfile"
 	"redis-janitor/janitor"
 )
 
@@ -36,4 +37,11 @@ func (f *metricsFlag) write(ctx context.Context, warnings *[]janitor.Warning, lo
 	if err != nil {
 		warn("metrics_unwritten", "the metrics file could not be written: "+err.Error())
 	}
+}
+
+// writeRun lets package metricsfile write what a run came to.
+func (f *metricsFlag) writeRun(ctx context.Context, output *outputFlags, sys System, r *janitor.Report) {
+	f.write(ctx, &r.Warnings, output.logger(sys.Err), sys.Now(), func(ctx context.Context, file string, now time.Time) (string, error) {
+		return metricsfile.Run(ctx, file, r, now)
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 
@@ -15,6 +16,7 @@ import (
 	"redis-janitor/cmd/view"
 	"redis-janitor/janitor"
 	"redis-janitor/janitor/keyspace"
+	"redis-janitor/janitor/probe"
 )
 
 // outputFlags say how results are shown.
@@ -166,6 +168,20 @@ func (f *outputFlags) confirm(sys System) func(context.Context, *janitor.Report)
 			return strings.EqualFold(strings.TrimSpace(a.line), "yes"), nil
 		}
 	}
+}
+
+// env is what surrounds a run of package janitor.
+func (f *outputFlags) env(sys System, progress func(janitor.Progress), log *slog.Logger) janitor.Env {
+	env := janitor.Env{
+		Now: sys.Now, Log: log, Machine: probe.ThisMachine{Root: sys.Root}, LockDir: sys.LockDir,
+		Name:     fmt.Sprintf("%s pid %d", sys.Hostname, sys.PID),
+		Random:   rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), //nolint:gosec // it spreads start times.
+		Progress: progress,
+	}
+	if sys.InTerminal {
+		env.Confirm = f.confirm(sys)
+	}
+	return env
 }
 
 // libraryLog sends what the Redis client has to say where our own log goes, instead of raw to stderr.

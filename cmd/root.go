@@ -45,7 +45,7 @@ deletes nothing; then execute.
 	root.SetIn(sys.In)
 	root.SetOut(sys.Out)
 	root.SetErr(sys.Err)
-	root.AddCommand(newPlan(sys), newDryRun(sys), newExecute(sys), newExplain(sys), newCheck(sys), newDemo(sys), newVersion(sys))
+	root.AddCommand(newPlan(sys), newDryRun(sys), newExecute(sys), newRestore(sys), newExplain(sys), newCheck(sys), newDemo(sys), newVersion(sys))
 	root.SetFlagErrorFunc(suggestFlag)
 	completeBuiltins(root, sys)
 	completeValues(root)

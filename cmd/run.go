@@ -2,19 +2,13 @@ package cmd
 
 import (
 	"cmp"
-	"context"
 	"errors"
-	"fmt"
-	"log/slog"
-	"math/rand/v2"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"redis-janitor/cmd/metricsfile"
 	"redis-janitor/cmd/policyfile"
 	"redis-janitor/janitor"
-	"redis-janitor/janitor/probe"
 	"redis-janitor/patterns"
 )
 
@@ -156,16 +150,10 @@ func (o *runOptions) run(cmd *cobra.Command, sys System) error {
 	meter := o.output.meter(sys, o.command != janitor.Execute)
 	log := o.output.logger(meter)
 	libraryLog(log)
-	report := janitor.Run(cmd.Context(), req, o.env(sys, meter.Update, log))
+	report := janitor.Run(cmd.Context(), req, o.output.env(sys, meter.Update, log))
 	meter.Close()
-	o.writeMetrics(cmd.Context(), sys, report)
+	o.metrics.writeRun(cmd.Context(), &o.output, sys, report)
 	return o.output.show(sys, report)
-}
-
-func (o *runOptions) writeMetrics(ctx context.Context, sys System, r *janitor.Report) {
-	o.metrics.write(ctx, &r.Warnings, o.output.logger(sys.Err), sys.Now(), func(ctx context.Context, file string, now time.Time) (string, error) {
-		return metricsfile.Run(ctx, file, r, now)
-	})
 }
 
 func (o *runOptions) refused(cmd *cobra.Command, sys System, err error) error {
@@ -175,7 +163,7 @@ func (o *runOptions) refused(cmd *cobra.Command, sys System, err error) error {
 		code, reason, err = janitor.ExitUsage, janitor.Usage, usage.error
 	}
 	r := janitor.Refusal(cmd.Name(), version(), sys.Now(), code, reason, err)
-	o.writeMetrics(cmd.Context(), sys, r)
+	o.metrics.writeRun(cmd.Context(), &o.output, sys, r)
 	return exit{sys.refuse(r, err)}
 }
 
@@ -199,18 +187,6 @@ func (o *runOptions) request(policy janitor.Policy, sys System) (janitor.Request
 		Confirmed: e.yes, MaxKeys: e.maxKeys, MaxBytes: int64(e.maxBytes), Deadline: time.Duration(e.deadline),
 		Pace: e.pace.value, MaxRate: e.maxRate, Wait: time.Duration(e.wait), Splay: time.Duration(e.splay), FailIfSkipped: e.failIfSkipped,
 		PauseFile: pauseFile, Receipt: e.receipt,
+		Capsule: e.capsule.file, CapsuleMax: int64(e.capsule.max), CapsuleMaxValue: int64(e.capsule.maxValue),
 	}, nil
-}
-
-func (o *runOptions) env(sys System, progress func(janitor.Progress), log *slog.Logger) janitor.Env {
-	env := janitor.Env{
-		Now: sys.Now, Log: log, Machine: probe.ThisMachine{Root: sys.Root}, LockDir: sys.LockDir,
-		Name:     fmt.Sprintf("%s pid %d", sys.Hostname, sys.PID),
-		Random:   rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), //nolint:gosec // it spreads start times.
-		Progress: progress,
-	}
-	if sys.InTerminal {
-		env.Confirm = o.output.confirm(sys)
-	}
-	return env
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"redis-janitor/janitor/capsule"
 	"redis-janitor/janitor/keyspace"
 	"redis-janitor/ttlpolicy"
 )
@@ -53,7 +54,6 @@ func (j *job) tell(w Warning) {
 
 // settle writes the run's end into the report.
 func (j *job) settle(err error) {
-	r := j.report
 	var end *ending
 	var signal *Signal
 	switch {
@@ -69,9 +69,18 @@ func (j *job) settle(err error) {
 		end = &ending{Incomplete, LeaseLost, ExitIncomplete, fmt.Sprintf("another janitor took over because this one stood still for too long; %s", j.soFar()), ""}
 	case isUnwritten(err):
 		end = j.unwrittenEnding(err)
+	case errors.Is(err, capsule.ErrFull):
+		end = &ending{Incomplete, CapsuleFull, ExitIncomplete, fmt.Sprintf("--capsule-max %s is reached; %s", ttlpolicy.FormatSize(j.req.CapsuleMax), j.soFar()),
+			"run again with another --capsule FILE to go on, or give a larger --capsule-max"}
 	default:
 		end = j.failure(err)
 	}
+	j.write(end)
+}
+
+// write puts an ending into the report.
+func (j *job) write(end *ending) {
+	r := j.report
 	for i := range r.Nodes {
 		if n := &r.Nodes[i]; n.Outcome == "" {
 			n.Outcome, n.Reason = end.outcome, end.reason

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"redis-janitor/janitor/capsule"
 	"redis-janitor/janitor/keyspace"
 	"redis-janitor/ttlpolicy"
 )
@@ -112,7 +113,7 @@ func (j *job) cleanAll(ctx context.Context) error {
 	for _, n := range j.nodes {
 		// What holds for the whole run, rather than for one server.
 		var signal *Signal
-		if errors.As(n.err, &signal) || errors.Is(n.err, errDeadline) || errors.Is(n.err, keyspace.ErrFenced) || isUnwritten(n.err) || !j.several() && n.err != nil {
+		if errors.As(n.err, &signal) || errors.Is(n.err, errDeadline) || errors.Is(n.err, keyspace.ErrFenced) || isUnwritten(n.err) || errors.Is(n.err, capsule.ErrFull) || !j.several() && n.err != nil {
 			return n.err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"redis-janitor/janitor/capsule"
 	"redis-janitor/janitor/keyspace"
 	"redis-janitor/janitor/lease"
 	"redis-janitor/janitor/pace"
@@ -60,6 +61,10 @@ type Request struct {
 
 	// Receipt names the file that an execute, or a dry run, writes each key's fate to; "" for none.
 	Receipt string
+
+	Capsule         string // file for what is deleted; "": none
+	CapsuleMax      int64  // bytes that the file may have; 0: no limit
+	CapsuleMaxValue int64  // bytes of the largest value that is put into it: keys with larger ones stay
 }
 
 // Env is what surrounds a run. Tests own all of it.
@@ -97,6 +102,7 @@ func Run(ctx context.Context, req Request, env Env) *Report {
 		Users:     UsersReport{Over: req.Policy.Busy.UsersOver, From: req.Policy.Busy.UsersFrom},
 	}
 	j.settle(j.story(ctx))
+	j.closeCapsule()
 	if err := j.close(); err != nil {
 		j.env.Log.Warn("close connections", "error", err)
 	}
@@ -117,6 +123,7 @@ type job struct {
 	nodes   []*nodeJob
 	lease   *lease.Lease
 	receipt *receipt.Writer // nil where none was asked for, and until keys are decided on
+	capsule *capsule.Writer // nil where there is none
 	report  *Report
 	down    []*downNode
 	limit   *rate.Limiter // keys a second, of all nodes together
@@ -167,6 +174,7 @@ func (j *job) story(ctx context.Context) error {
 		j.cooldown,
 		j.confirm,
 		j.takeLease,
+		j.openCapsule,
 		j.work,
 	}
 	if j.req.Command == Explain {
@@ -217,6 +225,14 @@ func (j *job) connect(ctx context.Context) error {
 	if j.acts() {
 		options.Mode = keyspace.Evicting
 	}
+	if j.acts() && j.req.Capsule != "" {
+		options.Mode = keyspace.Preserving
+	}
+	return j.meet(ctx, options)
+}
+
+// meet opens the connections and gets to know who answers.
+func (j *job) meet(ctx context.Context, options keyspace.Options) (err error) {
 	if j.space, err = keyspace.Open(ctx, options); err != nil {
 		return err
 	}
@@ -248,6 +264,9 @@ func (j *job) guards(context.Context) error {
 		return err
 	}
 	if err := j.receiptCanBegin(); err != nil {
+		return err
+	}
+	if err := j.capsuleCanBe(); err != nil {
 		return err
 	}
 	if j.acts() && !j.req.Confirmed && j.env.Confirm == nil {

@@ -360,6 +360,8 @@ func keptReason(fate keyspace.Fate) ttlpolicy.Reason {
 		return ttlpolicy.ReasonFresh
 	case keyspace.KeptNotIdle:
 		return ttlpolicy.ReasonNotIdle
+	case keyspace.KeptTooLarge:
+		return ttlpolicy.ReasonTooLarge
 	}
 	return ttlpolicy.ReasonUnknown
 }

@@ -18,6 +18,7 @@ const (
 	Skipped    Outcome = "skipped"    // a gate (busy, cooldown, lease, pause) sent the run home
 	Planned    Outcome = "planned"    // plan and dry-run found something to evict
 	Evicted    Outcome = "evicted"    // the run did what it came for
+	Restored   Outcome = "restored"   // likewise, a restore
 	Incomplete Outcome = "incomplete" // a limit, the deadline or a lack of eligible keys ended it early
 	Refused    Outcome = "refused"    // a guard, or the server, said no before anything was deleted
 	Failed     Outcome = "failed"     // it broke; the counts say how far it came
@@ -91,6 +92,10 @@ type Report struct {
 
 	// Keys are what explain was asked about, in that order; only explain has them.
 	Keys []KeyReport `json:"keys,omitempty"`
+
+	// Capsule is the file that holds what was deleted, nil where there is none; Restore what was put back.
+	Capsule *CapsuleReport `json:"capsule,omitempty"`
+	Restore *RestoreReport `json:"restore,omitempty"`
 }
 
 // PolicyReport names the policy in force. SHA256 covers what the flags changed as well.

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"redis-janitor/janitor/capsule"
 	"redis-janitor/janitor/keyspace"
 	"redis-janitor/janitor/pace"
 	"redis-janitor/ttlpolicy"
@@ -259,8 +260,10 @@ func (w *walker) decide(ctx context.Context, k found, f keyspace.KeyFacts, elaps
 	case !w.cuts[k.family].Takes(f.Facts, at) || w.ledger.stopped() != "":
 		w.keep(k.key, k.family, ttlpolicy.ReasonAboveWaterline, f.PTTL())
 		return nil
-	case !w.acts() && w.earlier != nil && w.earlier[k.family].Takes(f.Facts, at):
-		return nil // an earlier walk of this dry run has it among what would have gone
+	case (!w.acts() || w.capsule != nil) && w.earlier != nil && w.earlier[k.family].Takes(f.Facts, at):
+		// An earlier walk of this dry run has it among what would have gone; with a capsule it stayed as too
+		// large, and was counted.
+		return nil
 	}
 	if f.Bytes >= 0 {
 		w.ledger.weighed(k.family, w.weight(k.family, f))
@@ -303,7 +306,7 @@ func (w *walker) collect(ctx context.Context, k found, size float64, ttl int64) 
 func (w *walker) batchSize(family int) int {
 	size := w.sizer.Size()
 	if mean, _ := w.ledger.family(family); mean > 0 {
-		size = min(size, int(float64(w.pace.Bytes)/mean))
+		size = min(size, int(float64(w.batchBytes())/mean))
 	}
 	return max(size, 1)
 }
@@ -362,16 +365,7 @@ func (w *walker) carryOut(ctx context.Context, p parcel) {
 			w.ledger.stop(reasonOf(err), err)
 			return
 		}
-		var removal keyspace.Removal
-		var took time.Duration
-		err := w.governor.Run(ctx, func() (err error) {
-			start := time.Now()
-			// The batch in hand is finished even when the run is being stopped: a command cannot be
-			// called back, only its answer lost.
-			removal, err = w.remove(context.WithoutCancel(ctx), w.batch(p))
-			took = time.Since(start)
-			return err
-		})
+		removal, took, err := w.send(ctx, p)
 		if took == 0 { // stopped while it waited for its turn
 			w.ledger.release(p.sizes)
 			return
@@ -411,6 +405,8 @@ func reasonOf(err error) Reason {
 		return File
 	case errors.As(err, &signal):
 		return Interrupted
+	case errors.Is(err, capsule.ErrFull):
+		return CapsuleFull
 	}
 	return Reason(keyspace.KindOf(err))
 }
@@ -438,7 +434,7 @@ func (w *walker) batch(p parcel) keyspace.Batch {
 	b := keyspace.Batch{
 		Keys:        p.keys,
 		MinIdle:     w.rules[p.family].MinIdle,
-		MaxBytes:    w.pace.Bytes,
+		MaxBytes:    w.batchBytes(),
 		AssumeBytes: int64(sum(p.sizes) / float64(len(p.sizes))),
 		Cooldown:    w.cooldownMark(),
 		Mark:        keyspace.MarkFormat(w.env.Now(), w.env.Name),

@@ -49,7 +49,7 @@ func (p *page) familyTable(r *janitor.Report, node *janitor.NodeReport, format f
 	for i := range node.Families {
 		f := &node.Families[i]
 		n := familyFigures(r, f)
-		rows = append(rows, []string{p.name(f), counted(n.matched), counted(n.eligible), counted(n.evict),
+		rows = append(rows, []string{p.name(f.Name), counted(n.matched), counted(n.eligible), counted(n.evict),
 			approx(dry(r), n.bytes) + ttlpolicy.FormatSize(n.bytes), downTo(r, node, f)})
 	}
 	return p.table(headers, rows, 1, 4)
@@ -64,12 +64,12 @@ func approx(estimated bool, n int64) string {
 }
 
 // name is a family's name, shortened where it would take the room of the numbers.
-func (p *page) name(f *janitor.FamilyReport) string {
+func (p *page) name(family string) string {
 	const longest = 24
-	if lipgloss.Width(f.Name) <= longest {
-		return f.Name
+	if lipgloss.Width(family) <= longest {
+		return family
 	}
-	return p.plain.MaxWidth(longest-2).Render(f.Name) + ".."
+	return p.plain.MaxWidth(longest-2).Render(family) + ".."
 }
 
 // table renders rows under a ruled header, indented; the columns from firstNumber to lastNumber are flush right.
@@ -201,7 +201,7 @@ func metText(f *janitor.FamilyReport) string {
 func (p *page) kept(node *janitor.NodeReport) {
 	width := 0
 	for i := range node.Families {
-		width = max(width, lipgloss.Width(p.name(&node.Families[i])))
+		width = max(width, lipgloss.Width(p.name(node.Families[i].Name)))
 	}
 	titled := false
 	for i := range node.Families {
@@ -214,7 +214,7 @@ func (p *page) kept(node *janitor.NodeReport) {
 			p.lines("  " + p.strong.Render("Kept, and why"))
 			titled = true
 		}
-		p.paragraph("  "+p.name(f)+strings.Repeat(" ", width-lipgloss.Width(p.name(f)))+"  ", p.plain, keptText(f))
+		p.paragraph("  "+p.name(f.Name)+strings.Repeat(" ", width-lipgloss.Width(p.name(f.Name)))+"  ", p.plain, keptText(f))
 	}
 }
 
@@ -225,7 +225,7 @@ func (p *page) keptTable(node *janitor.NodeReport) {
 	for i := range node.Families {
 		f := &node.Families[i]
 		for _, reason := range keptReasons(f.Kept) {
-			rows = append(rows, []string{p.name(f), count(reason.keys), reason.name})
+			rows = append(rows, []string{p.name(f.Name), count(reason.keys), reason.name})
 			if !slices.ContainsFunc(met, func(m keptReason) bool { return m.name == reason.name }) {
 				met = append(met, reason)
 			}

@@ -77,7 +77,7 @@ func (p *page) histograms(r *janitor.Report, node *janitor.NodeReport) {
 			continue
 		}
 		p.blank()
-		p.paragraph("  "+p.strong.Render(p.name(f))+"  ", p.plain, "by age, oldest first"+p.expected(node, f))
+		p.paragraph("  "+p.strong.Render(p.name(f.Name))+"  ", p.plain, "by age, oldest first"+p.expected(node, f))
 		p.histogram(r, node, f, drawn)
 	}
 }

@@ -48,14 +48,21 @@ func (v *HumanView) Report(r *janitor.Report) error {
 	}
 	p := newPage(v.opts)
 	p.headline(r, v.opts.Verbose)
+	p.capsule(r)
 	for i := range r.Nodes {
+		if r.Restore != nil {
+			break
+		}
 		node := &r.Nodes[i]
 		if len(r.Nodes) > 1 {
 			p.title(fmt.Sprintf("%s, %s, level %s: %s (%s)", node.Addr, node.Server, node.Level, node.Outcome, node.Reason))
 		}
 		p.node(r, node, v.opts.Verbose)
 	}
-	if len(r.Nodes) > 1 && r.Command != "explain" {
+	switch {
+	case r.Restore != nil:
+		p.restore(r.Restore)
+	case len(r.Nodes) > 1 && r.Command != "explain":
 		p.totals(r)
 	}
 	for i := range r.Keys {
@@ -80,6 +87,9 @@ func ConfirmPrompt(opts Options, plan *janitor.Report) error {
 	v := Human(opts)
 	if err := v.Report(plan); err != nil {
 		return err
+	}
+	if plan.Restore != nil {
+		return v.restorePrompt(plan)
 	}
 	plan = cleaned(plan, opts.Unicode)
 	keys, bytes := int64(0), int64(0)
@@ -114,10 +124,14 @@ func (p *page) headline(r *janitor.Report, verbose bool) {
 		p.field("Note", "nothing was deleted; counts are what would go, ~ marks estimates")
 	case r.Command == "explain":
 		p.field("Note", "nothing was deleted, and no key's idle time was touched")
+	case r.Restore != nil && r.Restore.DryRun:
+		p.field("Note", "nothing was written; counts are what would come back")
 	}
-	if len(r.Nodes) == 0 {
+	switch {
+	case r.Restore != nil:
+	case len(r.Nodes) == 0:
 		p.field("Level", "not measured")
-	} else {
+	default:
 		p.styledField("Level", p.level(r.Level), r.Level.String())
 	}
 	if len(r.Nodes) == 1 {

@@ -36,10 +36,12 @@ const (
 	NoScript    Kind = "noscript"
 	WrongType   Kind = "wrongtype"
 	ClusterDown Kind = "clusterdown"
-	NoPrimary   Kind = "no_primary"  // the sentinels know no primary of that name
-	NotCluster  Kind = "not_cluster" // a cluster was asked for, or what answers can't be told apart as one
-	Stopped     Kind = "stopped"     // the caller's context ended
-	Restarted   Kind = "restarted"   // another server, or the same one restarted, answers now
+	NoPrimary   Kind = "no_primary"   // the sentinels know no primary of that name
+	NotCluster  Kind = "not_cluster"  // a cluster was asked for, or what answers can't be told apart as one
+	Stopped     Kind = "stopped"      // the caller's context ended
+	Restarted   Kind = "restarted"    // another server, or the same one restarted, answers now
+	DumpVersion Kind = "dump_version" // a value is in a format that this server doesn't read
+	BadData     Kind = "bad_data"     // likewise, or of a type that it doesn't know
 	Other       Kind = "error"
 )
 
@@ -124,6 +126,8 @@ func hint(kind Kind) string {
 		return "for a single server leave --cluster out and give one --url; behind a proxy use the address that it has for clients without cluster support"
 	case Moved:
 		return "slots are being moved between the cluster's servers: run again when that is over"
+	case DumpVersion:
+		return "DUMP's format differs from one major version of Redis to the next, and an older one reads no newer one's: restore into the version that the keys came from, or a newer one"
 	case Restarted:
 		return "the server was restarted or replaced while the janitor worked: run again"
 	}
@@ -250,6 +254,8 @@ var phrases = []struct {
 	{"unknown command", NoCommand},
 	{"unknown redis command", NoCommand}, // what a script gets
 	{"unknown subcommand", NoCommand},
+	{"dump payload version or checksum are wrong", DumpVersion},
+	{"bad data format", BadData},
 	{"invalid password", Auth},
 	{"without any password", Auth},
 	{"http/", NotRedis},

@@ -28,6 +28,9 @@ type Batch struct {
 	Uneven      bool  // single values may be huge
 	Tell        bool  // have the removal tell each key's TTL, and the sizes that were asked for
 
+	// Stored binds each key to what a capsule holds of it: one that is not as it was then stays. nil: bound to nothing.
+	Stored []Captured
+
 	LeaseToken string        // "" where there is no lease: then nothing fences a stalled janitor
 	Cooldown   time.Duration // how long the cooldown mark lives; 0 or less: none is set
 	Mark       string        // value of the cooldown mark
@@ -52,6 +55,8 @@ const (
 	KeptFresh       Fate = 'o' // too young
 	KeptNotIdle     Fate = 'i' // was used a short while ago
 	KeptIdleUnknown Fate = 'k' // when it was used can't be told
+
+	KeptTooLarge Fate = 'b' // too large for a capsule
 )
 
 // Removal is what became of a batch.
@@ -113,7 +118,7 @@ func (n *Node) Evict(ctx context.Context, b Batch) (Removal, error) {
 	if cooldown > 0 {
 		keys = append(keys, CooldownKey)
 	}
-	answer, err := n.run(ctx, "evict", n.data, evictScript, keys, b.arguments(len(b.Keys), n.db, b.LeaseToken, cooldown)...)
+	answer, err := n.run(ctx, "evict", n.data, evictScript, keys, n.arguments(b, b.LeaseToken, cooldown)...)
 	if err != nil {
 		fate := Deferred
 		var failure *Error
@@ -125,18 +130,43 @@ func (n *Node) Evict(ctx context.Context, b Batch) (Removal, error) {
 	return n.removal(answer, len(b.Keys))
 }
 
-// arguments are the script's, for so many of the batch's keys.
-func (b Batch) arguments(count, db int, token string, cooldown int64) []any {
-	maxTTL := int64(-1)
+// arguments are the script's.
+func (n *Node) arguments(b Batch, token string, cooldown int64) []any {
+	maxTTL, lifetime := b.limits()
+	args := []any{len(b.Keys), n.db, b.Persistent, maxTTL, idleSeconds(b.MinIdle), b.MeasureEach, b.MaxBytes, b.AssumeBytes,
+		token, cooldown, b.Mark, lifetime, b.Tell, ""}
+	if b.Stored != nil {
+		args[len(args)-1] = n.tellsExpiryTimes()
+		for _, stored := range b.Stored {
+			args = append(args, stored.binding())
+		}
+	}
+	return args
+}
+
+// part is the batch with some of its keys only.
+func (b Batch) part(places []int) Batch {
+	keys, stored := b.Keys, b.Stored
+	b.Keys, b.Stored = make([]string, len(places)), nil
+	for i, place := range places {
+		b.Keys[i] = keys[place]
+		if stored != nil {
+			b.Stored = append(b.Stored, stored[place])
+		}
+	}
+	return b
+}
+
+// limits are the highest TTL that goes and the lifetime, as the scripts take them.
+func (b Batch) limits() (maxTTL, lifetime int64) {
+	maxTTL, lifetime = -1, -1
 	if b.MaxTTL >= 0 {
 		maxTTL = b.MaxTTL.Milliseconds()
 	}
-	lifetime := int64(-1)
 	if b.Lifetime > 0 {
 		lifetime = b.Lifetime.Milliseconds()
 	}
-	return []any{count, db, b.Persistent, maxTTL, idleSeconds(b.MinIdle), b.MeasureEach, b.MaxBytes, b.AssumeBytes,
-		token, cooldown, b.Mark, lifetime, b.Tell}
+	return maxTTL, lifetime
 }
 
 // Rehearse says what Evict would do to a batch, by the same conditions on facts read anew, and sends

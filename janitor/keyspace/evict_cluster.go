@@ -68,11 +68,8 @@ func (n *Node) sendGroups(ctx context.Context, b Batch, groups [][]int, r *Remov
 	var mark *redis.Cmd
 	pipe := n.data.Pipeline()
 	for g, places := range groups {
-		keys := make([]string, len(places))
-		for i, place := range places {
-			keys[i] = b.Keys[place]
-		}
-		sent[g] = pipe.EvalSha(ctx, evictScript.digest, keys, b.arguments(len(keys), n.db, "", 0)...)
+		part := b.part(places)
+		sent[g] = pipe.EvalSha(ctx, evictScript.digest, part.Keys, n.arguments(part, "", 0)...)
 		if g == 0 && b.Cooldown > 0 {
 			mark = pipe.EvalSha(ctx, markScript.digest, []string{n.cooldownKey()}, b.Mark, b.Cooldown.Milliseconds())
 		}

@@ -25,8 +25,12 @@ type Mode int
 const (
 	// Reading connections send only commands that read.
 	Reading Mode = iota
-	// Evicting connections may also run the scripts that are part of this binary.
+	// Evicting connections may also run the scripts that take the lease and delete.
 	Evicting
+	// Preserving connections are evicting ones that may also run the script that reads whole values.
+	Preserving
+	// Restoring connections may send RESTORE besides what reads. They run no scripts.
+	Restoring
 	// inquiring connections only ask a sentinel where the primary is.
 	inquiring
 )
@@ -61,10 +65,11 @@ func newAllowList(mode Mode) *allowList {
 	} {
 		list.commands[name] = nil
 	}
-	if mode == Evicting {
-		for _, s := range writingScripts() {
-			list.digests[s.digest] = true
-		}
+	for _, s := range scripts(mode) {
+		list.digests[s.digest] = true
+	}
+	if mode == Restoring {
+		list.commands["RESTORE"] = nil
 	}
 	return list
 }
@@ -145,7 +150,7 @@ type guardedConn struct {
 	tail     []byte // the beginning of a command whose end has not been written yet
 	args     [][]byte
 	count    int
-	script   bool   // a script was written, and its answer has not been seen
+	script   bool   // what changes the keyspace was written, and its answer has not been seen
 	answered bool   // something was read since the last writing
 	heard    bool   // something was read at all
 	said     string // the last thing that was read, where it was an error
@@ -167,8 +172,8 @@ type peekableConn struct {
 	syscall.Conn
 }
 
-// unsent is an error of a connection on which no script was under way, so nothing can have been
-// deleted unseen. It has no Unwrap because the client takes one layer off the handshake's errors.
+// unsent is an error of a connection on which no script or RESTORE was under way, so nothing can have
+// changed unseen. It has no Unwrap because the client takes one layer off the handshake's errors.
 type unsent struct{ err error }
 
 func (e unsent) Error() string        { return e.err.Error() }
@@ -285,7 +290,7 @@ func (c *guardedConn) check(data []byte) (whole int, script bool, err error) {
 		if err := permit(c.allow, c.args, c.count); err != nil {
 			return 0, false, err
 		}
-		script = script || bytes.EqualFold(c.args[0], []byte("EVALSHA"))
+		script = script || bytes.EqualFold(c.args[0], []byte("EVALSHA")) || bytes.EqualFold(c.args[0], []byte("RESTORE"))
 		whole += length
 	}
 	return whole, script, nil

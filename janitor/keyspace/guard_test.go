@@ -28,7 +28,7 @@ var forbidden = [][]any{
 	{"debug", "sleep", 0}, {"Debug", "jmap"}, {"eval", "return 1", 0}, {"EVAL", evictLua, 1, "k"}, {"eval_ro", "return 1", 0},
 	{"evalsha", newScript(foreign).digest, 0}, {"EvalSha", strings.ToUpper(evictScript.digest), 0}, {"evalsha"},
 	{"evalsha_ro", evictScript.digest, 0}, {"fcall", "f", 0}, {"fcall_ro", "f", 0}, {"function", "load", "#!lua name=x"}, {"function", "flush"},
-	{"script", "load", foreign}, {"script", "load", evictLua + " "}, {"script", "load", evictLua, "x"}, {"script", "load"}, {"script", "flush"}, {"script", "kill"}, {"script"},
+	{"script", "load", foreign}, {"script", "load", evictScript.body + " "}, {"script", "load", evictScript.body, "x"}, {"script", "load"}, {"script", "flush"}, {"script", "kill"}, {"script"},
 	{"multi"}, {"exec"}, {"watch", "k"}, {"set", "k", "v"}, {"setex", "k", 1, "v"}, {"getdel", "k"}, {"getex", "k", "persist"}, {"hset", "k", "f", "v"},
 	{"expire", "k", 1}, {"pexpire", "k", 1, "LT"}, {"persist", "k"}, {"touch", "k"}, {"rename", "k", "l"}, {"move", "k", 1}, {"copy", "k", "l"},
 	{"restore", "k", 0, "x"}, {"migrate", "h", 1, "k", 0, 1}, {"dump", "k"}, {"sort", "k", "store", "l"},
@@ -41,7 +41,7 @@ var forbidden = [][]any{
 // scripting are commands that a connection may send where it evicts, and only there.
 var scripting = [][]any{
 	{"evalsha", evictScript.digest, 0}, {"EVALSHA", leaseScript.digest, 1, "k"}, {"EvalSha", releaseScript.digest, 1, "k"},
-	{"script", "load", evictLua}, {"SCRIPT", "LOAD", leaseLua}, {"Script", "Load", releaseLua}, {"script", "load", []byte(evictLua)},
+	{"script", "load", evictScript.body}, {"SCRIPT", "LOAD", leaseLua}, {"Script", "Load", releaseLua}, {"script", "load", []byte(evictScript.body)},
 }
 
 // reading are commands that every connection may send.

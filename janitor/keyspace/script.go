@@ -24,8 +24,14 @@ func newScript(body string) script {
 	return script{body: body, digest: hex.EncodeToString(sum[:])}
 }
 
+//go:embed lua/judge.lua
+var judgeLua string
+
 //go:embed lua/evict.lua
 var evictLua string
+
+//go:embed lua/capture.lua
+var captureLua string
 
 //go:embed lua/lease.lua
 var leaseLua string
@@ -36,11 +42,21 @@ var releaseLua string
 //go:embed lua/mark.lua
 var markLua string
 
-var evictScript, leaseScript, releaseScript, markScript = newScript(evictLua), newScript(leaseLua), newScript(releaseLua), newScript(markLua)
+var (
+	evictScript, captureScript = newScript(judgeLua + evictLua), newScript(judgeLua + captureLua)
+	leaseScript, releaseScript = newScript(leaseLua), newScript(releaseLua)
+	markScript                 = newScript(markLua)
+)
 
-// writingScripts lists every script that may leave the process.
-func writingScripts() []script {
-	return []script{evictScript, leaseScript, releaseScript, markScript}
+// scripts lists those that a connection may run.
+func scripts(mode Mode) []script {
+	switch mode {
+	case Evicting:
+		return []script{evictScript, leaseScript, releaseScript, markScript}
+	case Preserving:
+		return []script{evictScript, leaseScript, releaseScript, markScript, captureScript}
+	}
+	return nil
 }
 
 // loadedScripts remembers which scripts the server has been given. The zero value is ready.

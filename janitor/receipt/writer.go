@@ -45,7 +45,7 @@ type packer interface {
 func Absent(name string) error {
 	switch _, err := os.Lstat(name); {
 	case err == nil:
-		return fmt.Errorf("%s is there already, and a receipt never takes the place of another one: give a new name, such as one with the date in it, or move the old one away", name)
+		return fmt.Errorf("%s is there already, and is never written over: give a new name, such as one with the date in it, or move the old one away", name)
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: give the name of a file that can be written", err)
 	}

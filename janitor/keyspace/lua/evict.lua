@@ -1,5 +1,4 @@
--- Unlinks those of the given keys that still qualify, and says what became of each.
--- No shebang: a script with one is refused as a whole while Redis is out of memory.
+-- Unlinks those of the given keys that still qualify, and says what became of each. judge.lua stands before it.
 --
 -- KEYS: the n keys, then the lease (where there is a token), then the cooldown (where there is one):
 --       a user who may not touch the janitor's own keys must still be able to evict
@@ -8,16 +7,14 @@
 --       7 bytes after which the batch ends (0: no end), 8 assumed bytes of a key not measured,
 --       9 lease token ("": no lease), 10 cooldown in ms (0: none), 11 value of the cooldown,
 --       12 lifetime in ms where the keys have not been judged before (-1: they have),
---       13 tell each key's PTTL and size (1/0)
--- Fates: e evicted, v gone before, f refused, d not tried; r doesn't qualify any more, or where the keys
---       are judged here: n no TTL, l TTL above the lifetime, o too young, i not idle, k idle time unknown
-local pcall, type, unpack = redis.pcall, type, unpack
+--       13 tell each key's PTTL and size (1/0), 14 whether a key only goes as a capsule holds it ("": no;
+--       1/0: the server knows PEXPIRETIME), then for each key what that is
+-- Fates: judge's, where e means evicted and r also that the key isn't any more as a capsule holds it; d not tried
 local n, db = tonumber(ARGV[1]), ARGV[2]
 local persistent, highest, idle = ARGV[3] == '1', tonumber(ARGV[4]), tonumber(ARGV[5])
 local stride, budget, assumed = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local token, cooldown = ARGV[9], tonumber(ARGV[10])
-local lifetime = tonumber(ARGV[12])
-local judging = lifetime >= 0
+local lifetime, bound = tonumber(ARGV[12]), ARGV[14]
 local tell, ttls, told = ARGV[13] == '1', {}, {}
 
 -- The fence: a janitor that stalled past its lease must not delete beside its successor. An error
@@ -34,23 +31,14 @@ local fates, chosen, places, sizes, spent = {}, {}, {}, {}, 0
 local refusal = ''
 for i = 1, n do
   local key = KEYS[i]
-  local ttl, fate = pcall('PTTL', key), 'e'
-  if tell then ttls[i], told[i] = type(ttl) == 'number' and ttl or '', '' end
-  if type(ttl) == 'table' then
-    fate, refusal = 'f', ttl.err
-  elseif ttl == -2 then
-    fate = 'v'
-  elseif ttl == -1 then
-    if not persistent then fate = judging and 'n' or 'r' end
-  elseif ttl > highest then
-    fate = judging and (ttl > lifetime and 'l' or 'o') or 'r'
-  end
-  if fate == 'e' and idle > 0 then
-    local seconds = pcall('OBJECT', 'IDLETIME', key)
-    if type(seconds) ~= 'number' then
-      fate = judging and 'k' or 'r'
-    elseif seconds < idle then
-      fate = judging and 'i' or 'r'
+  local fate, why, ttl = judge(key, persistent, highest, idle, lifetime)
+  if tell then ttls[i], told[i] = ttl or '', '' end
+  if fate == 'e' and bound ~= '' then
+    local value, at = pcall('DUMP', key), expiry(key, ttl, bound == '1')
+    if type(value) == 'table' or type(at) == 'table' then
+      fate, why = 'f', type(value) == 'table' and value.err or at.err
+    elseif not value or redis.sha1hex(value) .. ' ' .. string.format('%.0f', at) ~= ARGV[14 + i] then
+      fate = 'r'
     end
   end
   if fate == 'e' then
@@ -70,6 +58,7 @@ for i = 1, n do
   end
   fates[i] = fate
   if fate == 'f' then
+    refusal = why
     -- What refuses one key refuses the rest: stop here, and let the caller read why.
     for j = i + 1, n do fates[j] = 'd' end
     break
