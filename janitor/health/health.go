@@ -71,6 +71,9 @@ func (c *check) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for _, d := range space.Down() {
+		c.warn(d.Addr, "node_down", "%s", d.Err)
+	}
 	seen, err := c.observe(ctx, space.Nodes())
 	if err := errors.Join(err, space.Close()); err != nil {
 		return err

@@ -375,3 +375,16 @@ func writeFile(t *testing.T, name, content string) {
 		t.Fatal(err)
 	}
 }
+
+func TestACheckOfAClusterAsksEveryPrimaryAndNamesOneThatIsDown(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0)
+	w := watch(t, cluster.Masters[0])
+	if r := w.judged(health.OK, "ok"); len(r.Nodes) != 3 {
+		t.Errorf("%d rows", len(r.Nodes))
+	}
+	cluster.Masters[1].Kill()
+	r := w.judged(health.Unknown, "node_down")
+	if len(r.Nodes) != 2 || !strings.Contains(r.Message, cluster.Masters[1].Addr) || code(r, "node_down") == "" {
+		t.Errorf("%d rows: %s", len(r.Nodes), r.Message)
+	}
+}

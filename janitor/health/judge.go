@@ -41,6 +41,11 @@ func (r *Report) judge(alerts janitor.Alerts) {
 			said = append(said, slices.DeleteFunc(facts[i], func(f fact) bool { return f.state == OK })...)
 		}
 	}
+	for _, w := range r.Warnings {
+		if w.Code == "node_down" {
+			said = append(said, fact{"node_down", Unknown, "", w.Message})
+		}
+	}
 	if r.Workers != nil {
 		said = append(said, r.Workers.fact())
 	}

@@ -83,6 +83,7 @@ func (n *Node) sendGroups(ctx context.Context, b Batch, groups [][]int, r *Remov
 	}
 	if mark != nil {
 		var answer redis.Error
+		r.Unmarked = "" // what was said of an earlier try
 		switch err := mark.Err(); {
 		case errors.As(err, &answer):
 			r.Unmarked = answer.Error()
