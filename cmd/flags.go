@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -169,18 +170,19 @@ func (f *policyFlags) add(cmd *cobra.Command) {
 // usageError marks what is wrong with the command line itself.
 type usageError struct{ error }
 
+// policyIn is the policy of a file, or else that of the environment, or else the built-in one.
+func (sys System) policyIn(file string) (janitor.Policy, error) {
+	if file = cmp.Or(file, sys.getenv("REDIS_JANITOR_POLICY")); file == "" {
+		return janitor.Combot(), nil
+	}
+	return policyfile.Load(file)
+}
+
 // policy reads the policy and lets the flags have their say.
 func (f *policyFlags) policy(cmd *cobra.Command, sys System) (janitor.Policy, error) {
-	file := f.file
-	if file == "" {
-		file = sys.getenv("REDIS_JANITOR_POLICY")
-	}
-	p := janitor.Combot()
-	if file != "" {
-		var err error
-		if p, err = policyfile.Load(file); err != nil {
-			return p, err
-		}
+	p, err := sys.policyIn(f.file)
+	if err != nil {
+		return p, err
 	}
 	if f.memoryLimit != "" {
 		limit, err := policyfile.ParseLimit(f.memoryLimit)

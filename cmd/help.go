@@ -48,9 +48,9 @@ func suggestFlag(cmd *cobra.Command, err error) error {
 
 // completeValues has the shell offer files where a file is wanted, words where there are some, and nothing
 // elsewhere: left alone it offers files for everything.
-func completeValues(cmd *cobra.Command) {
+func completeValues(cmd *cobra.Command, sys System) {
 	for _, sub := range cmd.Commands() {
-		completeValues(sub)
+		completeValues(sub, sys)
 	}
 	if cmd.ValidArgs == nil && cmd.ValidArgsFunction == nil {
 		cmd.ValidArgsFunction = cobra.NoFileCompletions
@@ -67,10 +67,23 @@ func completeValues(cmd *cobra.Command) {
 				ending = "yaml"
 			}
 			_ = cmd.RegisterFlagCompletionFunc(f.Name, files(ending)) // an error only for a flag that does not exist
+		case f.Name == "family":
+			_ = cmd.RegisterFlagCompletionFunc(f.Name, sys.familyNames) // likewise
 		default:
 			_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(words[f.Name], cobra.ShellCompDirectiveNoFileComp)) // likewise
 		}
 	})
+}
+
+// familyNames completes with the families of the policy in force; with nothing where that is wrong.
+func (sys System) familyNames(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	var names []string
+	if policy, err := sys.policyIn(""); err == nil {
+		for _, f := range policy.Families {
+			names = append(names, f.Name)
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // files completes with files, those with an ending where one is given.

@@ -24,8 +24,8 @@ and until its original expiry time, never over a key that exists now. What would
 expired by now it leaves out (--full-ttl: not). It ends with exit code 3 where the
 file is damaged or has no end, and restores what is whole.
 
-Hold execute back first: while memory is above a threshold, the next one takes the
-same keys again.
+Hold execute back first, with the key redis-janitor:pause: while memory is above a
+threshold, the next one takes the same keys again.
 
 Exit codes:
   0    done; also nothing left to restore

@@ -48,7 +48,7 @@ deletes nothing; then execute.
 	root.AddCommand(newPlan(sys), newDryRun(sys), newExecute(sys), newRestore(sys), newExplain(sys), newCheck(sys), newDemo(sys), newVersion(sys))
 	root.SetFlagErrorFunc(suggestFlag)
 	completeBuiltins(root, sys)
-	completeValues(root)
+	completeValues(root, sys)
 	return root
 }
 
