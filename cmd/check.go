@@ -26,6 +26,8 @@ type checkOptions struct {
 	metrics    metricsFlag
 	workerLog  string
 	state      string
+	// permissions is the command whose permissions are asked about, in the place of the thresholds.
+	permissions *choiceValue
 }
 
 func newCheck(sys System) *cobra.Command {
@@ -61,6 +63,7 @@ Exit codes:
 	o.metrics.add(flags)
 	flags.StringVar(&o.workerLog, "worker-log", "", "gunicorn's error log `FILE`, to count worker restarts in; rotated ones beside it are found")
 	flags.StringVar(&o.state, "state", "", "history `FILE` (default: redis-janitor/check.json in the user's cache folder)")
+	o.permissions = choice(cmd, "permissions", "", "", "ask which rules of docs/acl.md the Redis user lacks for this command", "plan", "execute")
 	flags.SortFlags = false
 	return cmd
 }
@@ -79,9 +82,12 @@ func (o *checkOptions) run(cmd *cobra.Command, sys System) error {
 		return o.refused(cmd.Context(), sys, usageError{err})
 	}
 	libraryLog(o.output.logger(sys.Err))
-	report := health.Check(cmd.Context(), health.Request{
-		Version: version(), Policy: policy, Connection: connection, WorkerLog: o.workerLog, StateFile: o.stateFile(sys),
-	}, health.Env{Now: sys.Now, Machine: probe.ThisMachine{Root: sys.Root}})
+	req := health.Request{Version: version(), Policy: policy, Connection: connection, WorkerLog: o.workerLog, StateFile: o.stateFile(sys)}
+	env := health.Env{Now: sys.Now, Machine: probe.ThisMachine{Root: sys.Root}}
+	if o.permissions.value != "" {
+		return o.report(cmd.Context(), sys, health.Permissions(cmd.Context(), req, janitor.Command(o.permissions.value), env))
+	}
+	report := health.Check(cmd.Context(), req, env)
 	return o.report(cmd.Context(), sys, report)
 }
 

@@ -73,16 +73,18 @@ type Report struct {
 	Policy    janitor.PolicyReport `json:"policy"`
 	StateFile string               `json:"state_file"`
 	// HitRateBelow is the alert's threshold; memory's stand with each server.
-	HitRateBelow float64           `json:"hit_rate_below"`
-	Alerts       []Alert           `json:"alerts"`
-	Nodes        []NodeReport      `json:"nodes"`
-	Workers      *WorkersReport    `json:"workers"` // null without --worker-log
-	Warnings     []janitor.Warning `json:"warnings"`
+	HitRateBelow float64        `json:"hit_rate_below"`
+	Alerts       []Alert        `json:"alerts"`
+	Nodes        []NodeReport   `json:"nodes"`
+	Workers      *WorkersReport `json:"workers"` // null without --worker-log
+	// Permissions are what the user has and lacks of the rules; only where they were asked for.
+	Permissions []PermissionReport `json:"permissions,omitempty"`
+	Warnings    []janitor.Warning  `json:"warnings"`
 }
 
 // Alert is one thing that is not as it should be.
 type Alert struct {
-	Subject string `json:"subject"` // memory, hit_rate, rejected_connections, redis_restarts or worker_restarts
+	Subject string `json:"subject"` // memory, hit_rate, rejected_connections, redis_restarts, worker_restarts, node_down or permission
 	State   State  `json:"state"`
 	Node    string `json:"node,omitempty"`
 	Message string `json:"message"`

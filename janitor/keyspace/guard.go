@@ -56,7 +56,7 @@ func newAllowList(mode Mode) *allowList {
 		return &allowList{commands: map[string][]string{"HELLO": nil, "AUTH": nil, "CLIENT": {"SETNAME"}, "SENTINEL": {"GET-MASTER-ADDR-BY-NAME"}}}
 	}
 	list := &allowList{
-		commands: map[string][]string{"CLIENT": {"SETNAME"}, "MEMORY": {"USAGE"}, "OBJECT": {"IDLETIME", "ENCODING"}, "CLUSTER": {"SLOTS"}},
+		commands: map[string][]string{"CLIENT": {"SETNAME"}, "MEMORY": {"USAGE"}, "OBJECT": {"IDLETIME", "ENCODING"}, "CLUSTER": {"SLOTS"}, "ACL": {"WHOAMI", "DRYRUN"}},
 		digests:  map[string]bool{},
 	}
 	for _, name := range []string{
