@@ -144,11 +144,12 @@ type answer struct {
 	err  error
 }
 
-// confirm asks the person at the terminal; anything but yes is no.
-func (f *outputFlags) confirm(sys System) func(context.Context, *janitor.Report) (bool, error) {
+// confirm asks the person at the terminal; anything but yes is no. The meter leaves the terminal to the question.
+func (f *outputFlags) confirm(sys System, meter *view.Meter) func(context.Context, *janitor.Report) (bool, error) {
 	return func(ctx context.Context, plan *janitor.Report) (bool, error) {
 		o := f.view(sys, sys.Err, sys.ErrTerminal)
 		o.Quiet = false
+		defer meter.Hold()()
 		if err := view.ConfirmPrompt(o, plan); err != nil {
 			return false, err
 		}
@@ -170,16 +171,19 @@ func (f *outputFlags) confirm(sys System) func(context.Context, *janitor.Report)
 	}
 }
 
-// env is what surrounds a run of package janitor.
-func (f *outputFlags) env(sys System, progress func(janitor.Progress), log *slog.Logger) janitor.Env {
+// env is what surrounds a run of package janitor. Without a meter nobody is told or asked anything on the way.
+func (f *outputFlags) env(sys System, meter *view.Meter, log *slog.Logger) janitor.Env {
 	env := janitor.Env{
 		Now: sys.Now, Log: log, Machine: probe.ThisMachine{Root: sys.Root}, LockDir: sys.LockDir,
-		Name:     fmt.Sprintf("%s pid %d", sys.Hostname, sys.PID),
-		Random:   rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), //nolint:gosec // it spreads start times.
-		Progress: progress,
+		Name:   fmt.Sprintf("%s pid %d", sys.Hostname, sys.PID),
+		Random: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), //nolint:gosec // it spreads start times.
 	}
+	if meter == nil {
+		return env
+	}
+	env.Progress = meter.Update
 	if sys.InTerminal {
-		env.Confirm = f.confirm(sys)
+		env.Confirm = f.confirm(sys, meter)
 	}
 	return env
 }

@@ -68,7 +68,7 @@ func (o *restoreOptions) run(cmd *cobra.Command, sys System, file string) error 
 	meter := o.output.meter(sys, o.ask.DryRun)
 	log := o.output.logger(meter)
 	libraryLog(log)
-	report := janitor.PutBack(cmd.Context(), o.ask, o.output.env(sys, meter.Update, log))
+	report := janitor.PutBack(cmd.Context(), o.ask, o.output.env(sys, meter, log))
 	meter.Close()
 	o.metrics.writeRun(cmd.Context(), &o.output, sys, report)
 	return o.output.show(sys, report)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -47,6 +48,8 @@ deletes nothing; then execute.
 	root.SetErr(sys.Err)
 	root.AddCommand(newPlan(sys), newDryRun(sys), newExecute(sys), newRestore(sys), newExplain(sys), newCheck(sys), newDemo(sys), newVersion(sys))
 	root.SetFlagErrorFunc(suggestFlag)
+	// To the terminal's width; unwrapped where there is none.
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", fmt.Sprintf(".FlagUsagesWrapped %d ", sys.Width)))
 	completeBuiltins(root, sys)
 	completeValues(root, sys)
 	return root

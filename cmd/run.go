@@ -150,7 +150,7 @@ func (o *runOptions) run(cmd *cobra.Command, sys System) error {
 	meter := o.output.meter(sys, o.command != janitor.Execute)
 	log := o.output.logger(meter)
 	libraryLog(log)
-	report := janitor.Run(cmd.Context(), req, o.output.env(sys, meter.Update, log))
+	report := janitor.Run(cmd.Context(), req, o.output.env(sys, meter, log))
 	meter.Close()
 	o.metrics.writeRun(cmd.Context(), &o.output, sys, report)
 	return o.output.show(sys, report)

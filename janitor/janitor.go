@@ -325,6 +325,7 @@ func (j *job) confirm(ctx context.Context) error {
 	preview.Command = string(Plan)
 	preview.Outcome = Planned
 	preview.Message = "This is what execute would do."
+	preview.DurationMS = j.env.Now().Sub(j.started).Milliseconds()
 	preview.close()
 	yes, err := j.env.Confirm(ctx, &preview)
 	if err != nil {

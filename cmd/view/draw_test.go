@@ -106,7 +106,7 @@ func TestAFewKeysStillShowABar(t *testing.T) {
 	p := newPage(Options{Out: io.Discard})
 	p.histogram(&janitor.Report{}, &janitor.NodeReport{}, &f, bars(&janitor.Report{}, &f))
 	rows := strings.Split(p.text.String(), "\n")
-	if len(rows) != 5 || !strings.Contains(rows[0], " .  ") || strings.Contains(rows[1], ".") {
+	if len(rows) != 5 || !strings.Contains(rows[0], " #  ") || strings.Contains(rows[1], "#") {
 		t.Errorf("\n%s", p.text.String())
 	}
 }

@@ -137,7 +137,7 @@ func (p *page) histogram(r *janitor.Report, node *janitor.NodeReport, f *janitor
 			fate, style = "partly", p.strong
 		}
 		p.lines(fmt.Sprintf("  %s%s  %s%s%s  %s%s  %s", strings.Repeat(" ", labelWidth-lipgloss.Width(labels[i])), labels[i],
-			p.severe.Render(strings.Repeat(p.stays, goes)), p.faint.Render(strings.Repeat(p.free, length-goes)), strings.Repeat(" ", cells-length),
+			p.severe.Render(strings.Repeat(p.goes, goes)), p.faint.Render(strings.Repeat(p.stays, length-goes)), strings.Repeat(" ", cells-length),
 			strings.Repeat(" ", countWidth-lipgloss.Width(counts[i])), counts[i], style.Render(fate)))
 		for len(lines) > 0 && (lines[0].at >= b.from || i == len(drawn)-1) {
 			p.ageLine(lines[0].text, labelWidth)

@@ -58,6 +58,7 @@ type Meter struct {
 
 	drawing sync.Mutex // held while writing to Out
 	drawn   bool       // a line is on the terminal
+	held    bool       // somebody else has the terminal
 
 	closing sync.Once
 	stop    chan struct{}
@@ -128,6 +129,18 @@ func (m *Meter) Write(text []byte) (int, error) {
 	return m.opts.Out.Write(text)
 }
 
+// Hold leaves the terminal to a question until resume is called.
+func (m *Meter) Hold() (resume func()) {
+	hold := func(held bool) {
+		m.drawing.Lock()
+		defer m.drawing.Unlock()
+		m.clear()
+		m.held = held
+	}
+	hold(true)
+	return func() { hold(false) }
+}
+
 func (m *Meter) clear() {
 	if m.drawn {
 		m.show("\r\x1b[K")
@@ -161,6 +174,9 @@ func (m *Meter) draw(now time.Time) {
 	}
 	m.drawing.Lock()
 	defer m.drawing.Unlock()
+	if m.held {
+		return
+	}
 	if m.opts.Terminal {
 		m.show("\r" + m.bar(phase, sum, rate) + "\x1b[K")
 		m.drawn = true

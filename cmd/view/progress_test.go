@@ -60,6 +60,28 @@ func walk(scanned, evicted, freed int64) janitor.Progress {
 	return janitor.Progress{Node: "10.0.0.5:6379", Phase: "walk", Walk: 1, Keys: 1_204_331, Scanned: scanned, Evicted: evicted, FreedBytes: freed, NeedBytes: 1_846_835_937}
 }
 
+func TestWhileSomebodyIsAskedNothingIsDrawn(t *testing.T) {
+	out, clock := &screen{}, newHandClock()
+	m := NewMeter(MeterOptions{Out: out, Terminal: true, Clock: clock})
+	m.Update(walk(602_165, 216_615, 923_417_968))
+	clock.tick(m, 1)
+	resume := m.Hold()
+	if text := out.text.String(); !strings.HasSuffix(text, "\r\x1b[K") {
+		t.Errorf("the line is still there: %q", text)
+	}
+	writes := out.writes
+	clock.tick(m, 3)
+	if out.writes != writes {
+		t.Errorf("it was drawn over: %q", out.text.String())
+	}
+	resume()
+	clock.tick(m, 1)
+	if out.writes == writes {
+		t.Error("it is not drawn any more")
+	}
+	m.Close()
+}
+
 func TestOnATerminalOneLineIsRedrawnAndClearedInTheEnd(t *testing.T) {
 	for width, want := range map[int]string{
 		60:  "\rwalk 1 602k/1.20M keys, 602k/s, 217k evicted (881 MB)\x1b[K",
