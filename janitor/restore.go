@@ -37,16 +37,20 @@ type RestoreRequest struct {
 // restoring is one run of restore.
 type restoring struct {
 	*job
-	ask   RestoreRequest
-	globs []patterns.Glob
-	file  *capsule.Capsule
-	n     *nodeJob
+	ask      RestoreRequest
+	globs    []patterns.Glob
+	file     *capsule.Capsule
+	servers  map[*keyspace.Node]*receiver
+	families []*RestoredFamily
+}
+
+// receiver is one server's part of a restore.
+type receiver struct {
+	*nodeJob
 	clock time.Duration // how far the server's is ahead of ours
 	sizer *pace.Sizer
-
-	families []*RestoredFamily
-	batch    []candidate
-	bytes    int // of the batch's values
+	batch []candidate
+	bytes int // of the batch's values
 }
 
 // PutBack puts back what an execute with a capsule took, and reports on it, whatever happened. When ctx is
@@ -145,25 +149,28 @@ func (r *restoring) connect(ctx context.Context) error {
 	if err := r.meet(ctx, options); err != nil {
 		return err
 	}
-	r.n = r.nodes[0]
-	r.clock = r.n.info.Clock(r.env.Now())
-	var err error
-	if r.n.pace, err = pace.For("balanced", ttlpolicy.OK); err != nil {
+	calm, err := pace.For("balanced", ttlpolicy.OK)
+	if err != nil {
 		return err
 	}
-	r.n.report.Pace = r.n.pace.Name
+	r.servers = map[*keyspace.Node]*receiver{}
+	for _, n := range r.nodes {
+		n.pace, n.report.Pace = calm, calm.Name
+		r.servers[n.node] = &receiver{nodeJob: n, clock: n.info.Clock(r.env.Now())}
+	}
 	return nil
 }
 
 func (r *restoring) guards(context.Context) error {
-	if r.n.info.Replica() {
+	n := r.nodes[0]
+	if n.info.Replica() {
 		if !r.ask.DryRun {
-			return &ending{Refused, Replica, ExitRefused, fmt.Sprintf("%s is a replica, and takes no keys but its primary's", r.n.node.Addr()),
-				fmt.Sprintf("give the primary's address: %s says it is %s:%s", r.n.node.Addr(), r.n.info.Text("master_host"), r.n.info.Text("master_port"))}
+			return &ending{Refused, Replica, ExitRefused, fmt.Sprintf("%s is a replica, and takes no keys but its primary's", n.node.Addr()),
+				fmt.Sprintf("give the primary's address: %s says it is %s:%s", n.node.Addr(), n.info.Text("master_host"), n.info.Text("master_port"))}
 		}
-		r.warn(r.n, "", "replica", "%s is a replica: restore would refuse to run here", r.n.node.Addr())
+		r.warn(n, "", "replica", "%s is a replica: restore would refuse to run here", n.node.Addr())
 	}
-	if db := r.n.node.DB(); db != r.file.DB && !r.ask.AnyDB {
+	if db := n.node.DB(); db != r.file.DB && !r.ask.AnyDB {
 		return &ending{Refused, Guard, ExitRefused, fmt.Sprintf("the capsule's keys were in database %d, and the URL's is %d", r.file.DB, db),
 			fmt.Sprintf("end the URL with /%d, or say --any-db to have them in %d", r.file.DB, db)}
 	}
@@ -203,8 +210,10 @@ func (r *restoring) confirm(ctx context.Context) error {
 
 // work goes through the capsule. Its own canary slows it down for others' sake, as an eviction's does.
 func (r *restoring) work(ctx context.Context) error {
-	r.n.governor = pace.NewGovernor(r.n.pace, &r.n.floor)
-	defer r.n.watch(ctx)()
+	for _, n := range r.nodes {
+		n.governor = pace.NewGovernor(n.pace, &n.floor)
+		defer n.watch(ctx)()
+	}
 	if r.ask.DryRun {
 		return r.visit(ctx, r.look)
 	}

@@ -1,6 +1,7 @@
 package janitor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,11 +24,13 @@ type candidate struct {
 	counts *RestoreCounts
 }
 
-// visit goes through the whole blocks and hands on what is to come back, batch by batch. Of a key that was
-// taken twice the later value is the right one: it comes first where what is there stays, and last where it is
-// replaced.
-func (r *restoring) visit(ctx context.Context, carryOut func(context.Context) error) error {
-	r.sizer = pace.NewSizer(r.n.pace.Slice, min(20, r.n.pace.Keys), r.n.pace.Keys, &r.n.floor)
+// visit goes through the whole blocks and hands on what is to come back, batch by batch, each to the server that
+// has its slot. Of a key that was taken twice the later value is the right one: it comes first where what is there
+// stays, and last where it is replaced.
+func (r *restoring) visit(ctx context.Context, carryOut func(context.Context, *receiver) error) error {
+	for _, to := range r.servers {
+		to.sizer = pace.NewSizer(to.pace.Slice, min(20, to.pace.Keys), to.pace.Keys, &to.floor)
+	}
 	blocks := r.file.Blocks()
 	for i := range blocks {
 		place := i
@@ -40,29 +43,42 @@ func (r *restoring) visit(ctx context.Context, carryOut func(context.Context) er
 		}
 		counts := r.countsOf(block.Family)
 		for k, entry := range block.Entries {
-			counts.Keys++
-			switch {
-			case !fates[k].Restorable():
-				counts.Stayed++
-				continue
-			case !r.selected(block.Family, entry.Key):
-				counts.Unselected++
-				continue
-			case r.expired(entry):
-				counts.Expired++
-				continue
-			}
-			counts.NotReached++ // until its batch is carried out
-			r.batch = append(r.batch, candidate{r.comingBack(entry, fates[k]), counts})
-			r.bytes += len(entry.Value)
-			if len(r.batch) >= r.sizer.Size() || r.bytes >= restoreBytes {
-				if err := r.flush(ctx, carryOut); err != nil {
-					return err
-				}
+			if err := r.weigh(ctx, block.Family, entry, fates[k], counts, carryOut); err != nil {
+				return err
 			}
 		}
 	}
-	return r.flush(ctx, carryOut)
+	for _, n := range r.nodes {
+		if err := r.flush(ctx, r.servers[n.node], carryOut); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// weigh decides on one key, and sends it on its way where it is to come back.
+func (r *restoring) weigh(ctx context.Context, family string, entry capsule.Entry, fate capsule.Fate, counts *RestoreCounts,
+	carryOut func(context.Context, *receiver) error) error {
+	counts.Keys++
+	to := r.servers[r.space.Owner(entry.Key)]
+	switch {
+	case !fate.Restorable():
+		counts.Stayed++
+	case !r.selected(family, entry.Key):
+		counts.Unselected++
+	case to == nil: // it is down
+		counts.NotReached++
+	case r.expired(entry, to.clock):
+		counts.Expired++
+	default:
+		counts.NotReached++ // until its batch is carried out
+		to.batch = append(to.batch, candidate{r.comingBack(entry, fate), counts})
+		to.bytes += len(entry.Value)
+		if len(to.batch) >= to.sizer.Size() || to.bytes >= restoreBytes {
+			return r.flush(ctx, to, carryOut)
+		}
+	}
+	return nil
 }
 
 func (r *restoring) countsOf(family string) *RestoreCounts {
@@ -82,8 +98,8 @@ func (r *restoring) selected(family, key string) bool {
 }
 
 // expired is whether a key's time would be over by now, by the server's clock. RESTORE would say OK and leave it out.
-func (r *restoring) expired(e capsule.Entry) bool {
-	return !r.ask.FullTTL && e.ExpiresAt >= 0 && e.ExpiresAt <= r.env.Now().Add(r.clock).UnixMilli()
+func (r *restoring) expired(e capsule.Entry, clock time.Duration) bool {
+	return !r.ask.FullTTL && e.ExpiresAt >= 0 && e.ExpiresAt <= r.env.Now().Add(clock).UnixMilli()
 }
 
 func (r *restoring) comingBack(e capsule.Entry, fate capsule.Fate) keyspace.PutBack {
@@ -99,55 +115,55 @@ func (r *restoring) comingBack(e capsule.Entry, fate capsule.Fate) keyspace.PutB
 	return k
 }
 
-// flush carries out a batch. It is finished even when the run is being stopped.
-func (r *restoring) flush(ctx context.Context, carryOut func(context.Context) error) error {
-	if len(r.batch) == 0 {
+// flush carries out a server's batch. It is finished even when the run is being stopped.
+func (r *restoring) flush(ctx context.Context, to *receiver, carryOut func(context.Context, *receiver) error) error {
+	if len(to.batch) == 0 {
 		return nil
 	}
-	keys, took := len(r.batch), time.Duration(0)
-	err := r.n.governor.Run(ctx, func() error {
+	keys, took := len(to.batch), time.Duration(0)
+	err := to.governor.Run(ctx, func() error {
 		start := time.Now()
-		err := carryOut(context.WithoutCancel(ctx))
+		err := carryOut(context.WithoutCancel(ctx), to)
 		took = time.Since(start)
 		return err
 	})
-	r.batch, r.bytes = r.batch[:0], 0
+	to.batch, to.bytes = to.batch[:0], 0
 	if err != nil {
 		return err
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	r.sizer.Took(keys, took)
+	to.sizer.Took(keys, took)
 	sum := r.sum()
-	r.n.progress(Progress{Phase: "restore", Keys: sum.Keys, Scanned: sum.Keys - sum.NotReached, Evicted: sum.Restored, FreedBytes: sum.Bytes})
+	r.nodes[0].progress(Progress{Phase: "restore", Keys: sum.Keys, Scanned: sum.Keys - sum.NotReached, Evicted: sum.Restored, FreedBytes: sum.Bytes})
 	return nil
 }
 
 // putBack sends a batch.
-func (r *restoring) putBack(ctx context.Context) error {
-	keys := make([]keyspace.PutBack, len(r.batch))
-	for i, c := range r.batch {
+func (r *restoring) putBack(ctx context.Context, to *receiver) error {
+	keys := make([]keyspace.PutBack, len(to.batch))
+	for i, c := range to.batch {
 		keys[i] = c.PutBack
 	}
-	became, err := r.n.node.Restore(ctx, keys)
-	for i, c := range r.batch {
+	became, err := to.node.Restore(ctx, keys)
+	for i, c := range to.batch {
 		c.became(became[i])
 	}
 	return err
 }
 
 // look finds out what would become of a batch, by commands that read.
-func (r *restoring) look(ctx context.Context) error {
-	keys := make([]string, len(r.batch))
-	for i, c := range r.batch {
+func (r *restoring) look(ctx context.Context, to *receiver) error {
+	keys := make([]string, len(to.batch))
+	for i, c := range to.batch {
 		keys[i] = c.Key
 	}
-	facts, err := r.n.node.Facts(ctx, keys, keyspace.Ask{})
+	facts, err := to.node.Facts(ctx, keys, keyspace.Ask{})
 	if err != nil {
 		return err
 	}
-	for i, c := range r.batch {
+	for i, c := range to.batch {
 		switch {
 		case facts[i].Expiry == ttlpolicy.Missing || c.Replace:
 			c.became(keyspace.CameBack)
@@ -221,7 +237,8 @@ func (r *restoring) ending(err error) *ending {
 	}
 	end = r.failure(err)
 	if keyspace.KindOf(err) == keyspace.DumpVersion {
-		end.message = fmt.Sprintf("the capsule is from %s, and %s is %s, which can't read its values", r.report.Capsule.Server, r.n.node.Addr(), r.n.info.Server())
+		end.message = fmt.Sprintf("the capsule is from %s, and %s is %s, which can't read its values", cmp.Or(r.report.Capsule.Server, "another version"),
+			r.nodes[0].node.Addr(), r.nodes[0].info.Server())
 	}
 	end.message += "; " + so
 	if !r.ask.DryRun && sum.Restored+sum.Uncertain > 0 {
@@ -237,13 +254,18 @@ func (r *restoring) finished(sum *RestoreReport) *ending {
 	if r.ask.DryRun {
 		outcome, would = Planned, "would have "
 	}
-	message := fmt.Sprintf("%srestored %d of %d keys (%s) on %s", would, sum.Restored, sum.Keys, ttlpolicy.FormatSize(sum.Bytes), r.n.node.Addr())
+	where := r.nodes[0].node.Addr()
+	if r.several() {
+		where = fmt.Sprintf("%d nodes", len(r.nodes))
+	}
+	message := fmt.Sprintf("%srestored %d of %d keys (%s) on %s", would, sum.Restored, sum.Keys, ttlpolicy.FormatSize(sum.Bytes), where)
 	for _, other := range []struct {
 		count int64
 		what  string
 	}{
 		{sum.Exists, "exist now and stay as they are"}, {sum.Expired, "would have expired by now"}, {sum.Stayed, "had not been deleted"},
 		{sum.Unselected, "were not selected"}, {sum.Unfit, "can't be read by this server"}, {sum.Uncertain, "may be back"},
+		{sum.NotReached, "belong to servers that are down"},
 	} {
 		if other.count > 0 {
 			message += fmt.Sprintf("; %d %s", other.count, other.what)
@@ -254,6 +276,8 @@ func (r *restoring) finished(sum *RestoreReport) *ending {
 		hint = "--full-ttl brings back what has expired, too, for as long as it had left when it was taken"
 	}
 	switch {
+	case sum.NotReached > 0:
+		return &ending{Incomplete, NodeDown, ExitIncomplete, message, "run again when they are back: what is back stays as it is"}
 	case len(r.file.Damage) > 0:
 		return &ending{Incomplete, CapsuleDamaged, ExitIncomplete, message + "; the capsule is damaged, see the warning", hint}
 	case r.file.Footer == nil:
