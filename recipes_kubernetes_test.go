@@ -97,23 +97,23 @@ func manifests(t *testing.T, name string) map[string]any {
 	t.Helper()
 	found := map[string]any{}
 	for _, text := range strings.Split(recipe(t, name), "\n---\n") {
-		var any struct{ Kind string }
-		if err := yaml.Unmarshal([]byte(text), &any); err != nil {
+		var kind struct{ Kind string }
+		if err := yaml.Unmarshal([]byte(text), &kind); err != nil {
 			t.Fatal(err)
 		}
-		switch any.Kind {
+		switch kind.Kind {
 		case "Secret":
-			found[any.Kind] = new(secret)
+			found[kind.Kind] = new(secret)
 		case "ConfigMap":
-			found[any.Kind] = new(configMap)
+			found[kind.Kind] = new(configMap)
 		case "CronJob":
-			found[any.Kind] = new(cronJob)
+			found[kind.Kind] = new(cronJob)
 		case "Job":
-			found[any.Kind] = new(job)
+			found[kind.Kind] = new(job)
 		default:
-			t.Fatalf("%s: a %q", name, any.Kind)
+			t.Fatalf("%s: a %q", name, kind.Kind)
 		}
-		strictly(t, text, found[any.Kind])
+		strictly(t, text, found[kind.Kind])
 	}
 	return found
 }

@@ -57,7 +57,7 @@ func (j *job) holdStill(r *PauseReport, unread error, release string) error {
 	j.report.Pause = r
 	message := "paused"
 	if r.Since != nil {
-		message += fmt.Sprintf(" since %s (%s ago)", r.Since.Format(time.RFC3339), ttlpolicy.FormatDuration(max(j.env.Now().Sub(*r.Since), 0).Round(time.Second)))
+		message += fmt.Sprintf(" since %s (%s ago)", r.Since.Format(time.RFC3339), ttlpolicy.FormatDuration(max(j.env.Now().Sub(*r.Since), 0).Round(time.Minute)))
 	}
 	switch {
 	case unread != nil:

@@ -151,8 +151,8 @@ func (p *page) headline(r *janitor.Report, verbose bool) {
 
 func (p *page) users(r *janitor.Report) {
 	u := r.Users
-	// Below the thresholds the run ended before anybody was counted.
-	if u.From == "" || u.From == "none" || r.Level == ttlpolicy.OK {
+	// Below the thresholds, and in a pause, the run ended before anybody was counted.
+	if u.From == "" || u.From == "none" || r.Level == ttlpolicy.OK || r.Reason == janitor.Paused {
 		return
 	}
 	from := fmt.Sprintf("at most %s may be interrupted, from %s", count(u.Over), u.From)

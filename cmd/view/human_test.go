@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 var samples = map[string]func() *janitor.Report{
 	"plan": planned, "dry-run": dryRun, "execute": executed, "skipped": skipped,
-	"refused": refused, "failed": failed, "nothing": nothing, "cluster": exhaustedCluster, "explain": explained,
+	"refused": refused, "failed": failed, "nothing": nothing, "cluster": exhaustedCluster, "explain": explained, "paused": paused,
 }
 
 // looks are the ways in which every sample is kept as a golden file.

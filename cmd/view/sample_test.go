@@ -123,6 +123,17 @@ func skipped() *janitor.Report {
 	return r
 }
 
+// paused is a run that somebody on call has to understand at a glance.
+func paused() *janitor.Report {
+	since, until := time.Date(2026, 2, 28, 22, 10, 0, 0, time.UTC), time.Date(2026, 3, 1, 22, 10, 0, 0, time.UTC)
+	r := base("execute", janitor.Skipped, janitor.Paused, 0, `paused since 2026-02-28T22:10:00Z (3h50m ago): "alice: migration" `+
+		`(key redis-janitor:pause on 10.0.0.5:6379, until 2026-03-01T22:10:00Z)`)
+	r.Hint = "nothing was deleted; DEL redis-janitor:pause lets janitors work again"
+	r.Pause = &janitor.PauseReport{From: "key", Where: "10.0.0.5:6379", Since: &since, Until: &until, Says: "alice: migration"}
+	r.Users.Active, r.DurationMS = 0, 3
+	return r
+}
+
 func refused() *janitor.Report {
 	r := base("execute", janitor.Refused, janitor.Guard, janitor.ExitRefused, "Refused: pattern \"*\" of family everything has a fixed prefix of 0 bytes; 3 are needed.")
 	r.Hint = "Write a longer prefix, or broad: true in the family if it is meant. Nothing was deleted."
