@@ -151,6 +151,7 @@ type policyFlags struct {
 	activeUsers    int64
 	ignoreCooldown bool
 	ignoreBusy     bool
+	fileSHA256     string // digest of what the file says, once it was read
 }
 
 func (f *policyFlags) add(cmd *cobra.Command) {
@@ -170,9 +171,14 @@ func (f *policyFlags) add(cmd *cobra.Command) {
 // usageError marks what is wrong with the command line itself.
 type usageError struct{ error }
 
+// policyPath is the file of the policy that is named, or else that of the environment; "" for the built-in one.
+func (sys System) policyPath(file string) string {
+	return cmp.Or(file, sys.getenv("REDIS_JANITOR_POLICY"))
+}
+
 // policyIn is the policy of a file, or else that of the environment, or else the built-in one.
 func (sys System) policyIn(file string) (janitor.Policy, error) {
-	if file = cmp.Or(file, sys.getenv("REDIS_JANITOR_POLICY")); file == "" {
+	if file = sys.policyPath(file); file == "" {
 		return janitor.Combot(), nil
 	}
 	return policyfile.Load(file)
@@ -184,6 +190,12 @@ func (f *policyFlags) policy(cmd *cobra.Command, sys System) (janitor.Policy, er
 	if err != nil {
 		return p, err
 	}
+	f.fileSHA256 = p.SHA256()
+	return f.changed(cmd, p)
+}
+
+// changed is a valid policy as the flags would have it.
+func (f *policyFlags) changed(cmd *cobra.Command, p janitor.Policy) (janitor.Policy, error) {
 	if f.memoryLimit != "" {
 		limit, err := policyfile.ParseLimit(f.memoryLimit)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"redis-janitor/cmd/planfile"
 	"redis-janitor/cmd/policyfile"
 	"redis-janitor/janitor"
 	"redis-janitor/patterns"
@@ -20,6 +21,7 @@ type runOptions struct {
 	execute      executeFlags
 	output       outputFlags
 	metrics      metricsFlag
+	plan         planFlags
 	detailedExit bool
 	pauseFile    string
 	keys         []string
@@ -36,11 +38,18 @@ on ten million keys as on one, and sends only commands that read.
 ` + exitCodes,
 		Example: `  redis-janitor plan -u redis://cache.internal:6379/0
   redis-janitor plan --level force        # as if memory were above 75 %
+  redis-janitor plan --save plan.json     # to be reviewed: plan --show plan.json
   redis-janitor plan -o json | jq '.nodes[].families[] | {name, estimate}'`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd, sys) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.plan.show != "" {
+				return o.showPlan(cmd, sys)
+			}
+			return o.run(cmd, sys)
+		},
 	}
 	o.add(cmd)
+	o.plan.addPlan(cmd.Flags())
 	cmd.Flags().BoolVar(&o.detailedExit, "detailed-exitcode", false, "exit 10 when there is something to evict")
 	return cmd
 }
@@ -79,6 +88,7 @@ another janitor is at work.
 ` + exitCodes,
 		Example: `  redis-janitor execute --yes                       # cron
   redis-janitor execute --max-keys 1000 --yes       # try it on a few first
+  redis-janitor execute --plan plan.json --yes      # exactly what was reviewed
   # a pre-deploy hook that wants all stale results gone:
   redis-janitor execute --level force --target none --ignore-busy --ignore-cooldown --fail-if-skipped --yes`,
 		Args: cobra.NoArgs,
@@ -86,6 +96,7 @@ another janitor is at work.
 	}
 	o.add(cmd)
 	o.execute.add(cmd)
+	o.plan.addExecute(cmd.Flags())
 	return cmd
 }
 
@@ -135,7 +146,15 @@ const defaultPauseFile = "/etc/redis-janitor/pause"
 
 // run turns flags into one call into package janitor, and shows what comes back.
 func (o *runOptions) run(cmd *cobra.Command, sys System) error {
-	policy, err := o.policy.policy(cmd, sys)
+	var saved *janitor.SavedPlan
+	var policy janitor.Policy
+	var given string
+	var err error
+	if o.plan.file != "" {
+		saved, policy, given, err = o.savedPlan(cmd, sys)
+	} else {
+		policy, err = o.policy.policy(cmd, sys)
+	}
 	if err != nil {
 		return o.refused(cmd, sys, err)
 	}
@@ -147,10 +166,13 @@ func (o *runOptions) run(cmd *cobra.Command, sys System) error {
 	if err != nil {
 		return o.refused(cmd, sys, usageError{err})
 	}
+	req.Saved, req.GivenPolicy, req.MaxPlanAge = saved, given, time.Duration(o.plan.maxAge)
 	meter := o.output.meter(sys, o.command != janitor.Execute)
 	log := o.output.logger(meter)
 	libraryLog(log)
-	report := janitor.Run(cmd.Context(), req, o.output.env(sys, meter, log))
+	env := o.output.env(sys, meter, log)
+	env.Save = o.savePlan(policy)
+	report := janitor.Run(cmd.Context(), req, env)
 	meter.Close()
 	o.metrics.writeRun(cmd.Context(), &o.output, sys, report)
 	return o.output.show(sys, report)
@@ -159,8 +181,12 @@ func (o *runOptions) run(cmd *cobra.Command, sys System) error {
 func (o *runOptions) refused(cmd *cobra.Command, sys System, err error) error {
 	code, reason := janitor.ExitPolicy, janitor.BadPolicy
 	var usage usageError
-	if errors.As(err, &usage) {
+	var plan *planfile.Error
+	switch {
+	case errors.As(err, &usage):
 		code, reason, err = janitor.ExitUsage, janitor.Usage, usage.error
+	case errors.As(err, &plan):
+		reason = janitor.BadPlan
 	}
 	r := janitor.Refusal(cmd.Name(), version(), sys.Now(), code, reason, err)
 	o.metrics.writeRun(cmd.Context(), &o.output, sys, r)

@@ -224,9 +224,17 @@ func (n *nodeJob) evictedEnding() *ending {
 	}
 	threshold := n.req.Policy.Memory.Levels.Of(n.level)
 	if n.target() < 0 || n.report.Memory.Ratio < threshold && evicted == 0 || float64(n.report.Memory.AfterBytes) < threshold*float64(n.report.Memory.LimitBytes) {
-		return &ending{outcome, Exhausted, ExitDone, fmt.Sprintf("%s, all that is eligible at level %s: %s", freed, n.level, after), ""}
+		return &ending{outcome, Exhausted, ExitDone, fmt.Sprintf("%s, %s: %s", freed, n.allThere(), after), ""}
 	}
 	return &ending{Incomplete, Exhausted, ExitIncomplete,
-		fmt.Sprintf("%s, all that is eligible at level %s, but %s, still above the %s threshold", freed, n.level, after, n.level),
+		fmt.Sprintf("%s, %s, but %s, still above the %s threshold", freed, n.allThere(), after, n.level),
 		"look at what else fills this Redis (plan shows each family; redis-cli --bigkeys the rest), raise the memory, or relax older_than"}
+}
+
+// allThere is what a run has taken that went to its end.
+func (n *nodeJob) allThere() string {
+	if n.plan != nil {
+		return "all that the plan lets go"
+	}
+	return fmt.Sprintf("all that is eligible at level %s", n.level)
 }

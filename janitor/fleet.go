@@ -113,7 +113,8 @@ func (j *job) cleanAll(ctx context.Context) error {
 	for _, n := range j.nodes {
 		// What holds for the whole run, rather than for one server.
 		var signal *Signal
-		if errors.As(n.err, &signal) || errors.Is(n.err, errDeadline) || errors.Is(n.err, keyspace.ErrFenced) || isUnwritten(n.err) || errors.Is(n.err, capsule.ErrFull) || !j.several() && n.err != nil {
+		var end *ending
+		if errors.As(n.err, &signal) || errors.As(n.err, &end) || errors.Is(n.err, errDeadline) || errors.Is(n.err, keyspace.ErrFenced) || isUnwritten(n.err) || errors.Is(n.err, capsule.ErrFull) || !j.several() && n.err != nil {
 			return n.err
 		}
 	}

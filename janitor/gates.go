@@ -83,12 +83,19 @@ func (n *nodeJob) read(ctx context.Context) error {
 			n.level, n.reading = level, reading
 		}
 	}
-	if n.req.Level != ttlpolicy.OK {
+	switch {
+	case n.plan != nil:
+		n.level = n.plan.Level
+	case n.req.Level != ttlpolicy.OK:
 		n.level = n.req.Level
 	}
 	n.memoryReport()
 	n.probeWarnings()
-	var err error
+	return n.choosePace()
+}
+
+// choosePace fits pipelines and batches to the level.
+func (n *nodeJob) choosePace() (err error) {
 	n.pace, err = pace.For(n.req.Pace, n.level)
 	if err != nil {
 		return err

@@ -59,6 +59,10 @@ type Request struct {
 	FailIfSkipped bool
 	PauseFile     string // while it exists nothing is evicted from this host; "": none is looked for
 
+	Saved       *SavedPlan    // the plan to carry out, by whose policy Policy is; nil: none
+	GivenPolicy string        // digest of a policy that was named besides; "": none was
+	MaxPlanAge  time.Duration // how old Saved may be
+
 	// Receipt names the file that an execute, or a dry run, writes each key's fate to; "" for none.
 	Receipt string
 
@@ -79,6 +83,8 @@ type Env struct {
 	Progress func(Progress)
 	// Confirm shows a plan and asks a person; nil where there is none.
 	Confirm func(context.Context, *Report) (bool, error)
+	// Save keeps what plan has found; nil: it isn't kept.
+	Save func(*SavedPlan) error
 }
 
 // Signal is the cause of a cancelled context when the process was asked to stop.
@@ -109,6 +115,7 @@ func Run(ctx context.Context, req Request, env Env) *Report {
 	j.report.close()
 	j.report.DurationMS = env.Now().Sub(j.started).Milliseconds()
 	j.closeReceipt()
+	j.save()
 	return j.report
 }
 
@@ -128,6 +135,7 @@ type job struct {
 	down    []*downNode
 	limit   *rate.Limiter // keys a second, of all nodes together
 	spent   spent
+	claim   claim
 	telling sync.Mutex // held while warnings are added: nodes work at the same time
 }
 
@@ -156,6 +164,11 @@ type nodeJob struct {
 	cuts   []ttlpolicy.Cut
 	ledger *ledger
 
+	plan  *SavedNode // this server's part of the plan that is carried out; nil: none is
+	made  *SavedNode // its part of the plan that is being made
+	clock clock
+	stale float64 // share of the keys that has expired and is still counted
+
 	doubted atomic.Int64 // when it was last asked whether it is still a primary
 
 	spared *ending // why a gate holds this node back; nil: none does
@@ -168,6 +181,8 @@ func (j *job) story(ctx context.Context) error {
 		j.splay,
 		j.connect,
 		j.guards,
+		j.clocks,
+		j.drift,
 		j.probe,
 		j.paused,
 		j.busy,
@@ -404,6 +419,8 @@ func (n *nodeJob) walkAll(ctx context.Context) error {
 	n.lint()
 	if n.req.Command == Plan {
 		n.planned()
+		made := n.saved()
+		n.made = &made
 		return nil
 	}
 	if n.ledger == nil || !n.acts() {
@@ -421,6 +438,11 @@ func (n *nodeJob) walkAll(ctx context.Context) error {
 
 func (j *job) close() error {
 	var errs []error
+	if j.req.Saved != nil && j.space != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		errs = append(errs, j.releasePlan(ctx))
+	}
 	if j.lease != nil {
 		// The run may have been cancelled; giving the lease back must work all the same.
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)

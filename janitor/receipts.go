@@ -34,6 +34,9 @@ func (j *job) beginReceipt() (err error) {
 	}
 	h := receipt.Header{Command: j.report.Command, Version: j.report.Version, StartedAt: j.report.StartedAt,
 		Policy: receipt.Policy(j.report.Policy)}
+	if j.req.Saved != nil {
+		h.Plan = j.req.Saved.ID
+	}
 	for _, n := range j.nodes {
 		h.Servers = append(h.Servers, receipt.Server{Addr: n.report.Addr, RunID: n.report.RunID, DB: n.report.DB})
 	}

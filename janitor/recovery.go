@@ -89,6 +89,10 @@ func (n *nodeJob) beginAgain(ctx context.Context) error {
 		return whyStopped(ctx, err)
 	}
 	restarted, was := info.Text("run_id") != n.info.Text("run_id"), n.report.Addr
+	if restarted && n.plan != nil {
+		return &keyspace.Error{Op: "carry out the plan", Addr: n.node.Addr(), Kind: keyspace.Restarted, Hint: "make a new plan",
+			Err: errors.New("the server that the plan was made for was restarted or replaced")}
+	}
 	n.info, n.census, n.report.RunID, n.report.Addr = info, nil, info.Text("run_id"), n.node.Addr()
 	if info.Replica() {
 		return &keyspace.Error{Op: "begin again", Addr: n.node.Addr(), Kind: keyspace.ReadOnly, Hint: "give the address of the primary",

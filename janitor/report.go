@@ -49,6 +49,8 @@ const (
 	Usage          Reason = "usage"
 	BadPolicy      Reason = "policy"
 	File           Reason = "file"
+	PlanUsed       Reason = "plan_used"
+	BadPlan        Reason = "plan"
 	Internal       Reason = "internal"
 	Explained      Reason = "explained"
 )
@@ -84,6 +86,7 @@ type Report struct {
 	Level    ttlpolicy.Level `json:"level"`
 
 	Policy   PolicyReport `json:"policy"`
+	Plan     *PlanReport  `json:"plan,omitempty"` // the saved plan that was made, or carried out
 	Users    UsersReport  `json:"users"`
 	Pause    *PauseReport `json:"pause,omitempty"` // only where one holds
 	Nodes    []NodeReport `json:"nodes"`

@@ -271,7 +271,7 @@ func (n *nodeJob) progress(p Progress) {
 
 // unlimited is whether everything eligible is to go.
 func (n *nodeJob) unlimited() bool {
-	return n.target() < 0 && n.req.MaxKeys == 0 && n.req.MaxBytes == 0
+	return n.plan == nil && n.target() < 0 && n.req.MaxKeys == 0 && n.req.MaxBytes == 0
 }
 
 // need is how many bytes must go; math.MaxInt64 where all that is eligible is to.
@@ -289,7 +289,7 @@ func (n *nodeJob) aim() {
 		return
 	}
 	cuts, missing := n.census.Solve(n.aimBytes())
-	n.cuts = cuts
+	n.cuts = n.below(cuts)
 	if n.need() != math.MaxInt64 && missing > 0 && n.req.MaxKeys == 0 && n.req.MaxBytes == 0 {
 		n.report.Memory.MissingBytes = missing
 		n.warn(n, "", "target_unreachable", "evicting all that is eligible on %s leaves memory about %s above the target of %s (estimate): lower older_than, add families, or raise the memory",

@@ -396,6 +396,7 @@ func (w *walker) carryOut(ctx context.Context, p parcel) {
 
 func reasonOf(err error) Reason {
 	var signal *Signal
+	var end *ending
 	switch {
 	case errors.Is(err, keyspace.ErrFenced):
 		return LeaseLost
@@ -403,6 +404,8 @@ func reasonOf(err error) Reason {
 		return Deadline
 	case isUnwritten(err):
 		return File
+	case errors.As(err, &end):
+		return end.reason
 	case errors.As(err, &signal):
 		return Interrupted
 	case errors.Is(err, capsule.ErrFull):
@@ -425,6 +428,9 @@ func (w *walker) mayDelete(ctx context.Context, keys int) error {
 	}
 	if w.receipt != nil && w.receipt.Err() != nil {
 		return unwritten{w.receipt.Err()} // another worker's, or another server's
+	}
+	if err := w.claimPlan(ctx); err != nil {
+		return err
 	}
 	return w.lease.Held()
 }

@@ -46,7 +46,7 @@ func (n *nodeJob) evict(ctx context.Context) error {
 		if n.ledger.stopped() != "" {
 			return n.ledger.err
 		}
-		if everything(cuts) {
+		if !higher(n.ceiling(), cuts) {
 			n.ledger.stop(Exhausted, nil)
 			return nil
 		}
@@ -69,7 +69,7 @@ func (n *nodeJob) firstCuts() []ttlpolicy.Cut {
 	if n.unlimited() {
 		return n.takeAll()
 	}
-	return cautious(n.census, n.aimBytes())
+	return n.below(cautious(n.census, n.aimBytes()))
 }
 
 // cautious cuts free no more than need, unless the keys that go first can't be told apart: then any
@@ -123,11 +123,11 @@ func (w *waterlines) raise(ctx context.Context) ([]ttlpolicy.Cut, error) {
 		if keys > 0 {
 			cuts = w.upTo(until(more), until(more+slack))
 		}
-		if higher(cuts, w.cuts) {
+		if cuts = w.below(cuts); higher(cuts, w.cuts) {
 			return cuts, nil
 		}
 	}
-	return oneFamilyOn(w.cuts), nil
+	return oneFamilyOn(w.cuts, w.ceiling()), nil
 }
 
 // more is what the next walk must take for memory to fall by what is left.
@@ -166,20 +166,16 @@ func (w *waterlines) upTo(need, most int64) []ttlpolicy.Cut {
 	return cuts
 }
 
-// oneFamilyOn takes all of the first family that has not gone whole yet.
-func oneFamilyOn(cuts []ttlpolicy.Cut) []ttlpolicy.Cut {
+// oneFamilyOn takes all of the first family that has not gone as far as it may yet.
+func oneFamilyOn(cuts, ceiling []ttlpolicy.Cut) []ttlpolicy.Cut {
 	next := slices.Clone(cuts)
-	for i, c := range next {
-		next[i] = ttlpolicy.TakeAll()
-		if !c.All {
+	for i := range next {
+		next[i] = ceiling[i]
+		if higher(ceiling[i:i+1], cuts[i:i+1]) {
 			break
 		}
 	}
 	return next
-}
-
-func everything(cuts []ttlpolicy.Cut) bool {
-	return !slices.ContainsFunc(cuts, func(c ttlpolicy.Cut) bool { return !c.All })
 }
 
 // higher is whether some waterline lies above its earlier one.

@@ -34,6 +34,23 @@ func (c Cut) Takes(f Facts, elapsed time.Duration) bool {
 	return false
 }
 
+// Within is a cut that takes what both take.
+func (c Cut) Within(most Cut) Cut {
+	both := Cut{Persistent: c.Persistent && most.Persistent, None: c.None || most.None}
+	switch {
+	case both.None:
+	case c.All && most.All:
+		both.All = true
+	case c.All:
+		both.TTL = most.TTL
+	case most.All:
+		both.TTL = c.TTL
+	default:
+		both.TTL = min(c.TTL, most.TTL)
+	}
+	return both
+}
+
 // reaches is whether a cut takes what another ends with.
 func (c Cut) reaches(step Cut) bool {
 	if step.None {

@@ -21,6 +21,7 @@ type family struct {
 
 	eligible, kept histogram
 	persistent     band // eligible keys without TTL
+	outlook        outlook
 
 	withTTL, old, over int64 // keys with a TTL; those of the level's age; those above the lifetime
 	highest            time.Duration
@@ -32,6 +33,7 @@ func (f *family) add(level Level, facts Facts, bytes float64, elapsed time.Durat
 		return v
 	}
 	f.matched++
+	f.outlook.add(f.Rule, level, facts, elapsed)
 	if measured(bytes) {
 		ln := math.Log(max(bytes, 1))
 		f.sized++

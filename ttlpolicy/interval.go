@@ -128,19 +128,23 @@ func (c *Census) weigh(s sum, model float64) (est, low, high float64) {
 	return est, est * max(0, 1-down), est * (1 + up)
 }
 
-// proportion is the 95 % interval of hits out of n: Wilson's with the
+// proportion is the 95 % interval of hits out of n.
+func proportion(hits, n float64) (low, high float64) { return wilson(hits, n, z95, noneSeen) }
+
+// wilson is the interval of hits out of n that z stands for: Wilson's with the
 // continuity correction, without which rare families are covered too seldom.
-func proportion(hits, n float64) (low, high float64) {
+// Unseen is the most to be expected where there was no hit.
+func wilson(hits, n, z, unseen float64) (low, high float64) {
 	switch {
 	case n <= 0:
 		return 0, 1
 	case hits <= 0:
-		return 0, min(1, noneSeen/n)
+		return 0, min(1, unseen/n)
 	}
-	p, zz := min(hits/n, 1), z95*z95
+	p, zz := min(hits/n, 1), z*z
 	width := 2 * (n + zz)
-	low = (2*n*p + zz - 1 - z95*math.Sqrt(zz-2-1/n+4*p*(n*(1-p)+1))) / width
-	high = (2*n*p + zz + 1 + z95*math.Sqrt(zz+2-1/n+4*p*(n*(1-p)-1))) / width
+	low = (2*n*p + zz - 1 - z*math.Sqrt(zz-2-1/n+4*p*(n*(1-p)+1))) / width
+	high = (2*n*p + zz + 1 + z*math.Sqrt(zz+2-1/n+4*p*(n*(1-p)-1))) / width
 	if p == 1 {
 		return max(0, low), 1
 	}

@@ -142,6 +142,9 @@ func (p *page) headline(r *janitor.Report, verbose bool) {
 	if r.Policy.Name != "" {
 		p.field("Policy", joined(r.Policy.Name, "sha256 "+r.Policy.SHA256[:min(12, len(r.Policy.SHA256))]))
 	}
+	if r.Plan != nil {
+		p.field("Plan", joined(r.Plan.ID, "made at "+r.Plan.MadeAt.Format(time.RFC3339)))
+	}
 	p.users(r)
 	if verbose {
 		p.field("Digest", r.Policy.SHA256)

@@ -128,6 +128,17 @@ func (i Info) PendingFrees() int64 {
 	return max(n, 0)
 }
 
+// StaleShare is what share of a database's keys has expired and is still counted, as the server estimates
+// by what its active expiry meets; 0 where it doesn't.
+func (i Info) StaleShare(db int) float64 {
+	percent, _ := i.Float("expired_stale_perc")
+	keys, expires := i.Keys(db)
+	if keys == 0 {
+		return 0
+	}
+	return min(max(percent/100*float64(expires)/float64(keys), 0), 1)
+}
+
 // TellsIdleTimes is false where the eviction policy keeps frequencies in the place of idle times
 // (LFU), so that OBJECT IDLETIME is an error.
 func (i Info) TellsIdleTimes() bool {

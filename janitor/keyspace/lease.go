@@ -17,12 +17,21 @@ const (
 	LeaseKey    = "redis-janitor:lease"
 	CooldownKey = "redis-janitor:cooldown"
 	PauseKey    = "redis-janitor:pause" // people set it, and the janitor only reads it
+	planPrefix  = "redis-janitor:plan:" // with the id of a saved plan that was used
 )
+
+// planKey is in the lease's slot, so that in a cluster the same server has it.
+func (k *Keyspace) planKey(id string) string {
+	if k.cluster == nil {
+		return planPrefix + id
+	}
+	return planPrefix + id + ":{" + LeaseKey + "}"
+}
 
 // Own tells whether a key is one of the janitor's own. In a cluster a node's cooldown has the node's
 // tag behind the name.
 func Own(key string) bool {
-	return key == LeaseKey || key == PauseKey || key == CooldownKey || strings.HasPrefix(key, CooldownKey+":{")
+	return key == LeaseKey || key == PauseKey || key == CooldownKey || strings.HasPrefix(key, CooldownKey+":{") || strings.HasPrefix(key, planPrefix)
 }
 
 // cooldownKey is the name of the node's cooldown: one that the node itself has, where slots are dealt out.
@@ -123,13 +132,45 @@ type Holder struct {
 // it; the holder says who. With renew the lease is only kept, never taken: a lease that has run
 // out in between is not ours any more.
 func (n *Node) TakeLease(ctx context.Context, token, name, since string, lasts time.Duration, renew bool) (holder Holder, ours bool, err error) {
-	answer, err := n.run(ctx, "take the lease", n.own, leaseScript, []string{LeaseKey}, token, lasts.Milliseconds(), name, since, renew)
+	return n.take(ctx, "take the lease", LeaseKey, token, name, since, lasts, renew)
+}
+
+// TakePlan uses up the saved plan with an id, for a token. ours is false where it was used before; the
+// holder says by whom.
+func (k *Keyspace) TakePlan(ctx context.Context, id, token, name, since string, lasts time.Duration) (holder Holder, ours bool, err error) {
+	err = k.kept(ctx, func(n *Node) (err error) {
+		holder, ours, err = n.take(ctx, "use up the plan", k.planKey(id), token, name, since, lasts, false)
+		return err
+	})
+	return holder, ours, err
+}
+
+// ReleasePlan takes back that a plan was used, if the token has used it: the mark runs out at once.
+func (k *Keyspace) ReleasePlan(ctx context.Context, id, token string) error {
+	return k.kept(ctx, func(n *Node) error {
+		_, _, err := n.take(ctx, "give the plan back", k.planKey(id), token, "", "", time.Millisecond, true)
+		return err
+	})
+}
+
+// PlanHolder tells who has used a plan; false where nobody has.
+func (k *Keyspace) PlanHolder(ctx context.Context, id string) (holder Holder, used bool, err error) {
+	err = k.kept(ctx, func(n *Node) (err error) {
+		holder, used, err = n.holder(ctx, "see whether the plan was used", k.planKey(id))
+		return err
+	})
+	return holder, used, err
+}
+
+// take has a key say who holds what it stands for, by the script for the lease.
+func (n *Node) take(ctx context.Context, op, key, token, name, since string, lasts time.Duration, renew bool) (holder Holder, ours bool, err error) {
+	answer, err := n.run(ctx, op, n.own, leaseScript, []string{key}, token, lasts.Milliseconds(), name, since, renew)
 	if err != nil {
 		return Holder{}, false, err
 	}
 	fields, ok := answer.([]any)
 	if !ok || len(fields) != 4 {
-		return Holder{}, false, &Error{Op: "take the lease", Addr: n.addr, Kind: Other,
+		return Holder{}, false, &Error{Op: op, Addr: n.addr, Kind: Other,
 			Err: fmt.Errorf("the lease script answered something unexpected: %.80v", answer)}
 	}
 	name, _ = fields[1].(string)
@@ -150,18 +191,22 @@ func (n *Node) ReleaseLease(ctx context.Context, token string) error {
 // LeaseHolder tells who holds the lease, without taking or touching it; false where nobody does. A
 // key of that name that is no lease is an *Error of kind WrongType, as it is to TakeLease.
 func (n *Node) LeaseHolder(ctx context.Context) (holder Holder, held bool, err error) {
-	err = n.read(ctx, "read the lease", func() error {
-		fields, err := n.own.HGetAll(ctx, LeaseKey).Result()
+	return n.holder(ctx, "read the lease", LeaseKey)
+}
+
+func (n *Node) holder(ctx context.Context, op, key string) (holder Holder, held bool, err error) {
+	err = n.read(ctx, op, func() error {
+		fields, err := n.own.HGetAll(ctx, key).Result()
 		if err != nil || len(fields) == 0 {
 			return err
 		}
-		ms, err := n.own.Do(ctx, "pttl", LeaseKey).Int64()
+		ms, err := n.own.Do(ctx, "pttl", key).Int64()
 		switch {
 		case err != nil || ms == -2:
 			return err // it ran out in between
 		case fields["token"] == "" || ms < 0:
-			return &Error{Op: "read the lease", Addr: n.addr, Kind: WrongType, Hint: hint(WrongType),
-				Err: fmt.Errorf("%s is in use for something else", LeaseKey)}
+			return &Error{Op: op, Addr: n.addr, Kind: WrongType, Hint: hint(WrongType),
+				Err: fmt.Errorf("%s is in use for something else", key)}
 		}
 		held = true
 		holder = Holder{Name: plain(fields["holder"]), Since: plain(fields["since"]), Left: time.Duration(ms) * time.Millisecond}

@@ -42,7 +42,7 @@ func Update(ctx context.Context, file string, mode fs.FileMode, change func(old 
 	if err != nil {
 		return err
 	}
-	return replace(file, mode, content)
+	return Replace(file, mode, content)
 }
 
 func read(name string) ([]byte, error) {
@@ -72,8 +72,8 @@ func read(name string) ([]byte, error) {
 	return content, nil
 }
 
-// replace writes beside the file and renames, the content being on the disk before the name is.
-func replace(name string, mode fs.FileMode, content []byte) error {
+// Replace writes a file as a whole: it writes beside the file and renames, the content being on the disk before the name is.
+func Replace(name string, mode fs.FileMode, content []byte) error {
 	// A name that ends differently from the file's own, so that no collector of *.prom files takes up half of one.
 	temp, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*.tmp")
 	if err != nil {
