@@ -236,6 +236,7 @@ func TestARehearsalEvictsNothingInTheMetricsEither(t *testing.T) {
 	run(t, file, rehearsed)
 	planned := evicted(0)
 	planned.Command, planned.Outcome, planned.Nodes[0].Walks = "plan", janitor.Planned, 0
+	planned.Nodes[0].Sampled = true
 	planned.Nodes[0].Families[0].Estimate = janitor.Estimate{Matched: 500, Eligible: 300}
 	run(t, file, planned)
 	for series := range values(t, file) {
@@ -258,6 +259,21 @@ func TestWhatARunDidNotSeeIsNotMadeUp(t *testing.T) {
 	for series := range values(t, file) {
 		if strings.Contains(series, "memory") || strings.Contains(series, "success") {
 			t.Errorf("there is %s", series)
+		}
+	}
+	// Most runs find memory low, and look at no key.
+	run(t, file, evicted(1))
+	before := values(t, file)
+	low := evicted(0)
+	low.Outcome, low.Reason = janitor.Nothing, janitor.BelowThreshold
+	low.Nodes[0].Walks, low.Nodes[0].Scanned, low.Nodes[0].Sampled = 0, 0, false
+	low.Nodes[0].Families = []janitor.FamilyReport{{Name: low.Nodes[0].Families[0].Name}}
+	if corrupt, err := metricsfile.Run(t.Context(), file, low, noon.Add(time.Hour)); corrupt != "" || err != nil {
+		t.Fatal(corrupt, err)
+	}
+	for series, value := range values(t, file) {
+		if (strings.Contains(series, "family_") || strings.Contains(series, "last_walk")) && value != before[series] {
+			t.Errorf("%s was %g and is %g", series, before[series], value)
 		}
 	}
 	nothing := checked()

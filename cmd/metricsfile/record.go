@@ -50,8 +50,8 @@ func (m *metrics) run(r *janitor.Report, now time.Time) {
 
 // families records what was found of each family, where the keyspace was looked through at all.
 func (m *metrics) families(n *janitor.NodeReport, execute bool, now time.Time) {
-	if len(n.Families) == 0 {
-		return
+	if n.Walks == 0 && !n.Sampled && n.Scanned == 0 {
+		return // its families are named in the report, and nothing is known of them
 	}
 	for _, v := range []*vector{m.matched, m.eligible} {
 		v.forget(n.Addr)
