@@ -12,32 +12,56 @@ const looksAtMost = 50
 
 // calibration is what is known of the bytes that MEMORY USAGE leaves out of a family's values.
 type calibration struct {
-	looked        int
-	bytes, hidden float64
+	looked               int
+	bytes, hidden, doubt float64
 }
 
 // calibrate looks at a few of the first keys of each family. A family that mixes kinds gets their mean.
 func (n *nodeJob) calibrate(ctx context.Context, chunk []found, facts []keyspace.KeyFacts) error {
 	var keys []string
-	var places []int
+	var usage []float64
+	var families []int
 	for i, f := range facts {
 		c := &n.calibrations[chunk[i].family]
 		if f.Bytes >= 0 && c.looked < looksAtMost {
 			c.looked++
-			keys, places = append(keys, chunk[i].key), append(places, i)
+			keys, usage, families = append(keys, chunk[i].key), append(usage, f.Bytes), append(families, chunk[i].family)
 		}
 	}
-	shares, err := n.node.Understated(ctx, n.info, keys)
+	hidden, err := n.node.Hidden(ctx, n.info, keys, usage)
 	if err != nil {
 		return err
 	}
-	for i, share := range shares {
-		place := places[i]
-		c := &n.calibrations[chunk[place].family]
-		c.bytes += facts[place].Bytes
-		c.hidden += facts[place].Bytes * share
+	for i, h := range hidden {
+		c := &n.calibrations[families[i]]
+		c.bytes += usage[i]
+		c.hidden += h.Bytes
+		c.doubt += h.Doubt
 	}
 	return nil
+}
+
+// doubts tells a census how far each family's calibration may be off.
+func (n *nodeJob) doubts(census *ttlpolicy.Census) {
+	for i, c := range n.calibrations {
+		if c.bytes > 0 {
+			census.Doubt(i, c.doubt/(c.bytes+c.hidden))
+		}
+	}
+}
+
+// shrinkage is what the hash tables of the database are expected to give back when so many keys of each family go,
+// in equal parts for each key.
+func (n *nodeJob) shrinkage(estimates []ttlpolicy.Estimate, going func(ttlpolicy.Estimate) int64) (bytesPerKey float64) {
+	var keys, persistent int64
+	for i, e := range estimates {
+		keys += going(e)
+		persistent += n.census.Estimate(i, ttlpolicy.Cut{Persistent: true, None: true}).Evict
+	}
+	if keys == 0 {
+		return 0
+	}
+	return float64(n.info.FreedTables(n.node.DB(), keys, max(keys-persistent, 0))) / float64(keys)
 }
 
 // weight is what deleting a key should give back: its MEMORY USAGE and what that leaves out; below

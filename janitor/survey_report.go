@@ -22,12 +22,23 @@ func (n *nodeJob) describe() {
 
 // estimates writes what the survey expects into the report.
 func (n *nodeJob) estimates() {
+	n.doubts(n.census)
+	estimates := make([]ttlpolicy.Estimate, len(n.cuts))
+	for i, cut := range n.cuts {
+		estimates[i] = n.census.Estimate(i, cut)
+	}
+	fewest := n.shrinkage(estimates, func(e ttlpolicy.Estimate) int64 { return e.EligibleLow })
+	likely := n.shrinkage(estimates, func(e ttlpolicy.Estimate) int64 { return e.Eligible })
+	most := n.shrinkage(estimates, func(e ttlpolicy.Estimate) int64 { return e.EligibleHigh })
+	wanted := n.shrinkage(estimates, func(e ttlpolicy.Estimate) int64 { return e.Evict })
 	for i := range n.report.Families {
-		f, cut := &n.report.Families[i], n.cuts[i]
-		e := n.census.Estimate(i, cut)
+		f, cut, e := &n.report.Families[i], n.cuts[i], estimates[i]
 		f.Estimate = Estimate{
 			Matched: e.Matched, Eligible: e.Eligible, EligibleLow: e.EligibleLow, EligibleHigh: e.EligibleHigh,
-			Evict: e.Evict, EvictBytes: e.EvictBytes, Bytes: e.Bytes, BytesLow: e.BytesLow, BytesHigh: e.BytesHigh,
+			Evict: e.Evict, EvictBytes: e.EvictBytes + int64(wanted*float64(e.Evict)),
+			Bytes:     e.Bytes + int64(likely*float64(e.Eligible)),
+			BytesLow:  e.BytesLow + int64(fewest*float64(e.EligibleLow)),
+			BytesHigh: e.BytesHigh + int64(most*float64(e.EligibleHigh)),
 		}
 		f.OlderThan = nil
 		if maxTTL, acts := n.rules[i].MaxTTL(n.level); acts {

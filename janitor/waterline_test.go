@@ -44,31 +44,45 @@ func TestPlanForetellsTheBytesThatExecuteFrees(t *testing.T) {
 		write writer
 		keys  int
 		size  int
+		stay  float64 // share of keys that stay, where it is not half of them
 	}{
-		{"tiny strings", writeString, 58_000, 10},
-		{"strings", writeString, 29_000, 200},
-		{"large strings", writeString, 1_500, 20_000},
-		{"small hashes", elements("HSET", 20), 14_500, 10},
-		{"large hashes", elements("HSET", 30), 200, 600},
-		{"small lists", elements("RPUSH", 20), 14_500, 10},
-		{"large lists", elements("RPUSH", 30), 200, 2_000},
-		{"small sets", elements("SADD", 20), 14_500, 10},
-		{"large sets", elements("SADD", 30), 200, 500},
-		{"small sorted sets", elements("ZADD", 20), 14_500, 10},
-		{"large sorted sets", elements("ZADD", 30), 200, 500},
+		{"tiny strings", writeString, 58_000, 10, 0},
+		{"strings", writeString, 29_000, 200, 0},
+		{"large strings", writeString, 1_500, 20_000, 0},
+		{"small hashes", elements("HSET", 20), 14_500, 10, 0},
+		{"large hashes", elements("HSET", 30), 200, 600, 0},
+		{"small lists", elements("RPUSH", 20), 14_500, 10, 0},
+		{"large lists", elements("RPUSH", 30), 200, 2_000, 0},
+		{"small sets", elements("SADD", 20), 14_500, 10, 0},
+		{"large sets", elements("SADD", 30), 200, 500, 0},
+		{"small sorted sets", elements("ZADD", 20), 14_500, 10, 0},
+		{"large sorted sets", elements("ZADD", 30), 200, 500, 0},
+		{"tiny strings, nearly all, so that the tables shrink", writeString, 58_000, 10, 0.03},
+		{"small lists, nearly all", elements("RPUSH", 20), 29_000, 5, 0.03},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := startLean(t)
 			c := s.Client()
-			// Half stays, so that Redis does not shrink its tables by the way.
-			fill(t, s, tt.write, evenly("first:", tt.keys/2, 10*time.Minute, time.Hour, bytesEach(tt.size)), evenly("others:", tt.keys/2, 10*time.Minute, time.Hour, bytesEach(tt.size)))
+			stay := tt.keys / 2
+			if tt.stay > 0 {
+				stay = int(tt.stay * float64(tt.keys))
+			}
+			fill(t, s, tt.write, evenly("first:", tt.keys-stay, 10*time.Minute, time.Hour, bytesEach(tt.size)), evenly("others:", stay, 10*time.Minute, time.Hour, bytesEach(tt.size)))
 			limit := settledMemory(t, c) * 100 / 95
 			plan := clean(t, s, cleaning(limit, first), noTarget, command(janitor.Plan))
 			before := settledMemory(t, c)
 			expect(t, clean(t, s, fast, cleaning(limit, first), noTarget), janitor.Evicted, janitor.Exhausted, 0)
-			freed := float64(before - settledMemory(t, c))
 			e := plan.Nodes[0].Families[0].Estimate
-			if off := float64(e.Bytes)/freed - 1; math.Abs(off) > 0.05 {
+			var freed float64
+			off := func() float64 {
+				freed = float64(before - settledMemory(t, c))
+				return float64(e.Bytes)/freed - 1
+			}
+			// Redis shrinks a table step by step and gives it back at the end.
+			for until := time.Now().Add(20 * time.Second); math.Abs(off()) > 0.05 && time.Now().Before(until); {
+				continue
+			}
+			if off := off(); math.Abs(off) > 0.05 {
 				t.Errorf("plan foretells %d bytes, and %.0f are freed: it is off by %+.1f %%", e.Bytes, freed, 100*off)
 			}
 			if e.EvictBytes != e.Bytes || e.Evict != e.Eligible {

@@ -49,6 +49,10 @@ func (c *Census) Population(n int64, exact bool) {
 	c.population, c.exact, c.counted = max(n, 0), exact, true
 }
 
+// Doubt says by what share the sizes of a family's keys may err besides chance, all to the same side: intervals
+// of bytes are widened by it.
+func (c *Census) Doubt(family int, share float64) { c.families[family].doubt = max(share, 0) }
+
 // size is how many keys the estimates are about.
 func (c *Census) size() float64 {
 	if !c.counted || c.exact {
@@ -83,7 +87,7 @@ func (c *Census) Estimate(family int, cut Cut) Estimate {
 	all := f.below(TakeAll(), scale)
 	taken := f.below(cut, scale)
 	_, low, high := c.count(all.keys)
-	bytes, bytesLow, bytesHigh := c.weigh(c.price(f, all), modelShare)
+	bytes, bytesLow, bytesHigh := c.weigh(c.price(f, all), math.Hypot(modelShare, f.doubt))
 	return Estimate{
 		Matched:  whole(float64(f.matched) * scale),
 		Eligible: whole(all.keys * scale), EligibleLow: whole(low), EligibleHigh: whole(high),
@@ -95,11 +99,17 @@ func (c *Census) Estimate(family int, cut Cut) Estimate {
 // EligibleBytes is what taking all that is eligible in all families frees, with its 95 % interval.
 func (c *Census) EligibleBytes() (est, low, high int64) {
 	var total sum
+	doubt := 0.0
 	for i := range c.families {
 		f := &c.families[i]
-		total.add(c.price(f, f.below(TakeAll(), c.scale())))
+		s := c.price(f, f.below(TakeAll(), c.scale()))
+		total.add(s)
+		doubt += f.doubt * s.bytes
 	}
-	e, l, h := c.weigh(total, modelShare)
+	if total.bytes > 0 {
+		doubt /= total.bytes
+	}
+	e, l, h := c.weigh(total, math.Hypot(modelShare, doubt))
 	return whole(e), whole(l), whole(h)
 }
 

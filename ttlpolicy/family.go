@@ -25,6 +25,8 @@ type family struct {
 
 	withTTL, old, over int64 // keys with a TTL; those of the level's age; those above the lifetime
 	highest            time.Duration
+
+	doubt float64 // share by which all sizes may err together
 }
 
 func (f *family) add(level Level, facts Facts, bytes float64, elapsed time.Duration) Verdict {

@@ -10,7 +10,8 @@ const (
 	noneSeen = 3.689
 
 	// modelShare is what the bytes of a key may err by even when every key was
-	// measured: MEMORY USAGE leaves parts out and calibration is not perfect.
+	// measured: MEMORY USAGE leaves parts out and calibration is not perfect. Where
+	// it is known to be worse, see Doubt.
 	modelShare = 0.02
 
 	// The spread of sizes that few keys show is too small, the more so where

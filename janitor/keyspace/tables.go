@@ -7,16 +7,17 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Understated is by what share of its MEMORY USAGE each key weighs more than that says: 0, but for
-// sets, hashes and sorted sets that are kept as tables where Overhead finds entries of 32 bytes, since
-// each of their elements has one. How many there are can't be asked for without touching the key's
-// idle time (SCARD does), so these are the shares of elements of usual sizes: right within 5 % of the
-// value for members of up to 110 bytes, and for fields with values of up to 400. What the server
-// refuses to tell counts as 0.
-func (n *Node) Understated(ctx context.Context, info Info, keys []string) ([]float64, error) {
-	shares := make([]float64, len(keys))
+// Hidden is what a value takes beyond what MEMORY USAGE tells of it, in bytes, and by how much that may
+// err.
+type Hidden struct{ Bytes, Doubt float64 }
+
+// Hidden tells what is hidden in each key's value, given its MEMORY USAGE: nothing, but for some kinds of
+// value where Overhead finds an allocator with steps of 16 bytes. What the server refuses to tell
+// counts as nothing.
+func (n *Node) Hidden(ctx context.Context, info Info, keys []string, usage []float64) ([]Hidden, error) {
+	hidden := make([]Hidden, len(keys))
 	if perKey, _ := info.Overhead(); perKey == 0 || len(keys) == 0 {
-		return shares, nil
+		return hidden, nil
 	}
 	err := n.read(ctx, "tell how values are kept", func() error {
 		pipe := n.data.Pipeline()
@@ -32,24 +33,31 @@ func (n *Node) Understated(ctx context.Context, info Info, keys []string) ([]flo
 		}
 		for i := range keys {
 			encoding, _ := encodings[i].Text() // an answer that is none tells nothing
-			shares[i] = tableShare(types[i].Val(), encoding)
+			hidden[i] = hiddenIn(types[i].Val(), encoding, usage[i])
 		}
 		return nil
 	})
-	return shares, err
+	return hidden, err
 }
 
-// tableShare is 8 bytes an element of what MEMORY USAGE tells of it: an entry of 24, its part of the
-// buckets, about 12, and in a set the member, in a hash field and value, in a sorted set the member and
-// some 50 bytes of the skip list.
-func tableShare(kind, encoding string) float64 {
+// hiddenIn is 8 bytes for the header of a list, which has 40 (quicklist.h) and is given 48; and 8 for each
+// element of what is kept as a table, whose entry has 24 (dict.c) and is given 32. How many elements there
+// are can't be asked for without touching the key's idle time (SCARD does), so it is judged by what
+// MEMORY USAGE tells of one: the entry, its part of the buckets, about 12, and in a set the member, in a hash
+// field and value, in a sorted set the member and some 50 bytes of the skip list. The shares are those of usual
+// sizes: members of 30 bytes, fields with values of 80. From 15 to 110 bytes they are half as large again
+// or half as small.
+func hiddenIn(kind, encoding string, usage float64) Hidden {
+	share := 0.0
 	switch {
+	case kind == "list" && encoding == "quicklist":
+		return Hidden{Bytes: 8}
 	case kind == "set" && encoding == "hashtable":
-		return 0.105
+		share = 0.1
 	case kind == "hash" && encoding == "hashtable":
-		return 0.065
+		share = 0.065
 	case kind == "zset" && encoding == "skiplist":
-		return 0.06
+		share = 0.06
 	}
-	return 0
+	return Hidden{Bytes: share * usage, Doubt: share * usage / 2}
 }
