@@ -125,7 +125,7 @@ func TestEvicted200000KeysOfAllTypesComeBackWithTheirValuesAndExpiryTimes(t *tes
 	file := filepath.Join(t.TempDir(), "c")
 	r := clean(t, s, taking(file)...)
 	expect(t, r, janitor.Evicted, janitor.Exhausted, janitor.ExitDone)
-	if left := familyKeys(t, c); len(left) > 0 || r.Totals.Evicted != n || r.Capsule == nil || r.Capsule.Keys != n {
+	if left := familyKeys(t, c); len(left) > 0 || r.Totals.Evicted != n || r.Capsule == nil || r.Capsule.Keys < n {
 		t.Fatalf("%d keys are left, %d went, %+v", len(left), r.Totals.Evicted, r.Capsule)
 	}
 	s.ResetStats()

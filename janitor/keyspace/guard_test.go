@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -42,6 +43,17 @@ var forbidden = [][]any{
 var scripting = [][]any{
 	{"evalsha", evictScript.digest, 0}, {"EVALSHA", leaseScript.digest, 1, "k"}, {"EvalSha", releaseScript.digest, 1, "k"},
 	{"script", "load", evictScript.body}, {"SCRIPT", "LOAD", leaseLua}, {"Script", "Load", releaseLua}, {"script", "load", []byte(evictScript.body)},
+}
+
+// capturing is what reads whole values, where a capsule is filled.
+var capturing = [][]any{{"evalsha", captureScript.digest, 1, "k"}, {"script", "load", captureScript.body}}
+
+// restoring is what writes, where a capsule is put back.
+var restoring = [][]any{{"restore", "k", 0, "v"}, {"RESTORE", "k", 1, "v", "absttl", "replace"}}
+
+// without leaves out the commands of one name.
+func without(commands [][]any, name string) [][]any {
+	return slices.DeleteFunc(slices.Clone(commands), func(c []any) bool { return c[0] == name })
 }
 
 // reading are commands that every connection may send.
@@ -87,6 +99,12 @@ func TestTheGuardLetsThroughWhatItsModeMaySend(t *testing.T) {
 		{"our scripts on a reading connection", Reading, scripting, false},
 		{"anything else on a reading connection", Reading, forbidden, false},
 		{"anything else on an evicting connection", Evicting, forbidden, false},
+		{"our scripts on a preserving connection", Preserving, append(capturing, scripting...), true},
+		{"the capturing script on an evicting connection", Evicting, capturing, false},
+		{"anything else on a preserving connection", Preserving, forbidden, false},
+		{"what a restore sends", Restoring, append(restoring, reading...), true},
+		{"our scripts on a restoring connection", Restoring, append(capturing, scripting...), false},
+		{"anything else on a restoring connection", Restoring, without(forbidden, "restore"), false},
 	} {
 		for _, command := range c.commands {
 			w := &wire{}

@@ -27,7 +27,7 @@ if token ~= '' then
 end
 
 -- First judge, then delete what goes in one call: a call costs more than what it does to a small value.
-local fates, chosen, places, sizes, spent = {}, {}, {}, {}, 0
+local fates, chosen, places, sizes, spent, named = {}, {}, {}, {}, 0, {}
 local refusal = ''
 for i = 1, n do
   local key = KEYS[i]
@@ -41,7 +41,11 @@ for i = 1, n do
       fate = 'r'
     end
   end
+  -- SCAN may have given a key twice. UNLINK counts it once, and not knowing which one it means would tell of
+  -- another key that it was not ours.
+  if fate == 'e' and named[key] then fate = 'v' end
   if fate == 'e' then
+    named[key] = true
     local size, usage = assumed, nil
     if stride > 0 and i % stride == 0 then
       usage = pcall('MEMORY', 'USAGE', key)
