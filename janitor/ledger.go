@@ -362,6 +362,8 @@ func keptReason(fate keyspace.Fate) ttlpolicy.Reason {
 		return ttlpolicy.ReasonNotIdle
 	case keyspace.KeptTooLarge:
 		return ttlpolicy.ReasonTooLarge
+	case keyspace.KeptMoved:
+		return ttlpolicy.ReasonMoved
 	}
 	return ttlpolicy.ReasonUnknown
 }

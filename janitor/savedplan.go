@@ -115,6 +115,9 @@ func (j *job) save() {
 		p.Nodes = append(p.Nodes, *n.made)
 	}
 	j.report.Plan = &PlanReport{p.ID, p.MadeAt}
+	if j.report.Outcome == Planned {
+		j.report.Hint = "execute --plan with this file carries out exactly this; a plan is good for 15 minutes (--max-plan-age) and for one run"
+	}
 	if err := j.env.Save(p); err != nil {
 		j.report.Plan = nil
 		j.settle(unwritten{fmt.Errorf("save the plan: %w", err)})

@@ -36,6 +36,13 @@ func ways() []way {
 				"--ignore-busy", "--ignore-cooldown", "--yes")
 		}, both, "both"})
 	}
+	for _, ending := range []string{".jsonl", ".jsonl.zst"} {
+		all = append(all, way{"receipt" + ending, "`--pace fast`, `--receipt` to a `" + ending + "` file", func(b *bench, addr string) []string {
+			file := filepath.Join(b.dir, fmt.Sprintf("%d%s", time.Now().UnixNano(), ending)) // a receipt never takes another's place
+			return b.janitor(addr, "execute", "--policy", b.policy, "--pace", "fast", "--level", "force", "--target", "none",
+				"--ignore-busy", "--ignore-cooldown", "--yes", "--receipt", file)
+		}, both, "both"})
+	}
 	return append(all,
 		way{"notes", "the notes' code: KEYS, TTL a key, one DEL", func(_ *bench, addr string) []string {
 			return selfArgs("notes", addr)
