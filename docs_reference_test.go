@@ -59,7 +59,7 @@ func TestFlagsInThePagesAreTheProgramsOwn(t *testing.T) {
 	}
 	restoring = slices.DeleteFunc(restoring, func(f string) bool { return !strings.HasPrefix(f, "--") })
 	expectSame(t, reference.file+" for restore", restoring, helpFlags(t, bin, "restore"))
-	for _, c := range []string{"plan", "dry-run", "execute"} {
+	for _, c := range []string{"plan", "dry-run", "execute", "explain"} {
 		evicting = slices.Clone(connecting)
 		for flag, columns := range reference.table(t, "## Evicting") {
 			if strings.Contains(columns[0], "`"+c+"`") {

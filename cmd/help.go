@@ -12,7 +12,7 @@ import (
 
 const exitCodes = `
 Exit codes:
-  0    done; also nothing to do, busy, cooling down, another janitor at work
+  0    done; also nothing to do, paused, busy, cooling down, another janitor at work
   1    failed part-way: some keys were already deleted
   3    incomplete: a limit, the deadline, or memory still above the threshold
   4    refused by a guard, nothing deleted
