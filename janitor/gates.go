@@ -139,12 +139,29 @@ func (n *nodeJob) probeWarnings() {
 		n.warn(n, "", "level_unreachable", "maxmemory of %s is %s, below the threshold of %s, which therefore can never be reached; set memory.limit to maxmemory, or to the memory this Redis really has",
 			n.node.Addr(), ttlpolicy.FormatSize(n.reading.MaxMemory), strings.Join(names, ", "))
 	}
+	if left := n.untold(); len(left) > 0 && n.level != ttlpolicy.OK {
+		n.warn(n, "", "info_incomplete", "INFO of %s leaves out %s", n.node.Addr(), strings.Join(left, ", "))
+	}
 	if n.reading.Elsewhere(n.node.Addr()) {
 		n.warn(n, "", "memory_of_this_machine", "memory source %s tells of the machine this janitor runs on, which need not be %s's", n.reading.Source, n.node.Addr())
 	}
 	if fork := n.info.Forking(); fork != "" && n.level != ttlpolicy.OK {
 		n.warn(n, "", "fork_running", "%s has a %s running: every page that a deletion touches is copied until it ends, so memory may rise first", n.node.Addr(), fork)
 	}
+}
+
+// untold lists what a service's INFO leaves out, and what therefore cannot be known.
+func (n *nodeJob) untold() (left []string) {
+	for _, field := range []struct{ name, so string }{
+		{"run_id", "so a restart half-way would not be noticed"},
+		{"role", "so whether it is a replica cannot be told"},
+		{"maxmemory", "so whether it lies below a threshold cannot be told"},
+	} {
+		if n.info.Text(field.name) == "" {
+			left = append(left, field.name+" ("+field.so+")")
+		}
+	}
+	return left
 }
 
 // target is where the node's eviction stops, in bytes of the source; -1 for none.
