@@ -3,6 +3,7 @@ package janitor_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -286,5 +287,60 @@ func TestWhatSomePoliciesNeedMoreIsEnough(t *testing.T) {
 				t.Errorf("the server refused: %v", log)
 			}
 		})
+	}
+}
+
+func TestTheDocumentedUsersCanFillACapsuleAndRestoreItAndNothingElse(t *testing.T) {
+	_, more, _ := strings.Cut(aclPage(t), "\n| `execute --capsule` |")
+	more, _, _ = strings.Cut(more, "\n")
+	s := redistest.Start(t)
+	c := s.Client()
+	asUser := func(r *janitor.RestoreRequest) { r.Connection.Username, r.Connection.Password = "janitor", "secret" }
+	for _, extra := range []string{"+dump", "+pexpiretime"} {
+		if !strings.Contains(more, extra) {
+			t.Errorf("the page does not name %s for a capsule", extra)
+		}
+		plantForACL(t, c)
+		size := dbSize(t, c)
+		grantRules(t, c, append(documentedRules(t, executeRules), slices.DeleteFunc([]string{"+dump", "+pexpiretime"}, func(r string) bool { return r == extra })...))
+		r := clean(t, s, append(taking(filepath.Join(t.TempDir(), "c")), asDocumentedUser)...)
+		expect(t, r, janitor.Refused, "noperm", janitor.ExitNoServer)
+		if dbSize(t, c) < size {
+			t.Errorf("without %s %d keys went", extra, size-dbSize(t, c))
+		}
+	}
+	before := familyKeys(t, c)
+	grantRules(t, c, append(documentedRules(t, executeRules), "+dump", "+pexpiretime"))
+	file := filepath.Join(t.TempDir(), "c")
+	r := clean(t, s, append(taking(file), asDocumentedUser)...)
+	expect(t, r, janitor.Evicted, janitor.Exhausted, janitor.ExitDone)
+	if log := aclRefusals(t, c); len(log) > 0 || r.Totals.Evicted < 6000 {
+		t.Errorf("%d went; the server refused: %v", r.Totals.Evicted, log)
+	}
+	rules := documentedRules(t, "Restore")
+	for at, rule := range rules {
+		if !strings.HasPrefix(rule, "+") {
+			continue
+		}
+		grantRules(t, c, slices.Delete(slices.Clone(rules), at, at+1))
+		putBack(t, s, file, asUser, rehearsed)
+		putBack(t, s, file, asUser, func(r *janitor.RestoreRequest) { r.Match = []string{"ml_results:" + md5Of(1)} })
+		if rule != "+ping" && len(aclRefusals(t, c)) == 0 {
+			t.Errorf("%s is not needed", rule)
+		}
+	}
+	grantRules(t, c, rules)
+	expect(t, putBack(t, s, file, asUser), janitor.Restored, janitor.Complete, janitor.ExitDone)
+	if log := aclRefusals(t, c); len(log) > 0 {
+		t.Errorf("the server refused: %v", log)
+	}
+	expectSameKeys(t, familyKeys(t, c), before)
+	user := redis.NewClient(&redis.Options{Addr: s.Addr, Username: "janitor", Password: "secret", Protocol: 2, DisableIdentity: true, MaxRetries: -1})
+	defer user.Close()
+	for _, forbidden := range [][]any{{"GET", "ml_results:" + md5Of(1)}, {"DUMP", "ml_results:" + md5Of(1)}, {"UNLINK", "ml_results:" + md5Of(1)}, {"FLUSHALL"},
+		{"RESTORE", "user:new", 0, "x"}, {"SET", "ml_results:x", 1}, {"EVALSHA", strings.Repeat("0", 40), 0}} {
+		if err := user.Do(t.Context(), forbidden...).Err(); err == nil || !strings.HasPrefix(err.Error(), "NOPERM") {
+			t.Errorf("%v: %v, want NOPERM", forbidden, err)
+		}
 	}
 }

@@ -188,8 +188,8 @@ func (c *Capsule) take(at int64, head frameHead, content []byte) (why string, er
 	switch head.kind {
 	case headerFrame:
 		var h Header
-		if err := json.Unmarshal(content, &h); err != nil {
-			return "the header cannot be read: " + err.Error(), nil
+		if why = because("the header cannot be read", json.Unmarshal(content, &h)); why != "" {
+			return why, nil
 		}
 		if h.Version != Version {
 			return "", fmt.Errorf("the capsule is of format %d, and this program reads format %d: use the version that wrote it (%.60q)", h.Version, Version, h.By)
@@ -197,14 +197,14 @@ func (c *Capsule) take(at int64, head frameHead, content []byte) (why string, er
 		c.Header, c.DB = &h, h.DB
 	case footerFrame:
 		var f Footer
-		if err := json.Unmarshal(content, &f); err != nil {
-			return "the footer cannot be read: " + err.Error(), nil
+		if why = because("the footer cannot be read", json.Unmarshal(content, &f)); why != "" {
+			return why, nil
 		}
 		c.Footer = &f
 	case blockFrame:
 		block, err := parseBlock(content)
-		if err != nil {
-			return "the block cannot be read: " + err.Error(), nil
+		if why = because("the block cannot be read", err); why != "" {
+			return why, nil
 		}
 		c.DB = block.DB
 		if !slices.Contains(c.families, block.Family) {
@@ -214,14 +214,22 @@ func (c *Capsule) take(at int64, head frameHead, content []byte) (why string, er
 		c.blocks = append(c.blocks, place{at, head})
 	case outcomeFrame:
 		number, fates, err := parseFates(content)
-		if err != nil {
-			return "the outcome cannot be read: " + err.Error(), nil
+		if why = because("the outcome cannot be read", err); why != "" {
+			return why, nil
 		}
 		c.fates[number] = fates
 	default:
 		return "it is of no known kind", nil
 	}
 	return "", nil
+}
+
+// because tells an error in words: damage is no error of the one who reads.
+func because(what string, err error) string {
+	if err == nil {
+		return ""
+	}
+	return what + ": " + err.Error()
 }
 
 // frame reads the frame at a place. why tells what is wrong with it; err is the file's.
