@@ -27,7 +27,7 @@ if token ~= '' then
 end
 
 -- First judge, then delete what goes in one call: a call costs more than what it does to a small value.
-local fates, chosen, places, sizes, spent, named = {}, {}, {}, {}, 0, {}
+local fates, chosen, places, sizes, spent = {}, {}, {}, {}, 0
 local refusal = ''
 for i = 1, n do
   local key = KEYS[i]
@@ -41,11 +41,7 @@ for i = 1, n do
       fate = 'r'
     end
   end
-  -- SCAN may have given a key twice. UNLINK counts it once, and not knowing which one it means would tell of
-  -- another key that it was not ours.
-  if fate == 'e' and named[key] then fate = 'v' end
   if fate == 'e' then
-    named[key] = true
     local size, usage = assumed, nil
     if stride > 0 and i % stride == 0 then
       usage = pcall('MEMORY', 'USAGE', key)
@@ -74,9 +70,17 @@ if #chosen > 0 then
   local answer = pcall('UNLINK', unpack(chosen))
   if type(answer) == 'number' then
     gone = answer
-    -- A script's clock stands still, so what had a TTL above is still there. Were one not, it is gone
-    -- all the same, and not by us.
-    for j = answer + 1, #chosen do fates[places[j]] = 'v' end
+    if gone < #chosen then
+      -- SCAN may have given a key twice. UNLINK counts it once, and not knowing which one it means would tell
+      -- of another key that it was not ours.
+      local left, named = gone, {}
+      for j = 1, #chosen do
+        -- A script's clock stands still, so what had a TTL above is still there. Were one not, it is gone
+        -- all the same, and not by us.
+        if named[chosen[j]] or left == 0 then fates[places[j]] = 'v' else left = left - 1 end
+        named[chosen[j]] = true
+      end
+    end
   else
     -- Refused as a whole, perhaps for one key that this user may not touch: go up to that one.
     for j = 1, #chosen do
