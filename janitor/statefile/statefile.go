@@ -47,15 +47,8 @@ func Update(ctx context.Context, file string, mode fs.FileMode, change func(old 
 
 func read(name string) ([]byte, error) {
 	// Asked before it is opened: opening a pipe would wait for its other end.
-	info, err := os.Stat(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
+	if exists, err := regular(name); !exists || err != nil {
 		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file: give a file's name", name)
 	}
 	file, err := os.Open(name)
 	if err != nil {
@@ -72,8 +65,26 @@ func read(name string) ([]byte, error) {
 	return content, nil
 }
 
+// regular refuses what exists and is no regular file.
+func regular(name string) (exists bool, err error) {
+	info, err := os.Stat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, err
+	case !info.Mode().IsRegular():
+		return false, fmt.Errorf("%s is no regular file: give a file's name", name)
+	}
+	return true, nil
+}
+
 // Replace writes a file as a whole: it writes beside the file and renames, the content being on the disk before the name is.
+// A device, a pipe or a folder is refused: for root, a rename would take the place of /dev/null.
 func Replace(name string, mode fs.FileMode, content []byte) error {
+	if _, err := regular(name); err != nil {
+		return err
+	}
 	// A name that ends differently from the file's own, so that no collector of *.prom files takes up half of one.
 	temp, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*.tmp")
 	if err != nil {

@@ -113,6 +113,9 @@ func TestWhatIsNoRegularFileIsLeftAlone(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "regular file") {
 			t.Errorf("%s: %v", name, err)
 		}
+		if err := statefile.Replace(name, 0o600, []byte("new")); err == nil || !strings.Contains(err.Error(), "regular file") {
+			t.Errorf("replacing %s: %v", name, err)
+		}
 		if info, err := os.Stat(name); err != nil || info.Mode().IsRegular() {
 			t.Errorf("%s became a regular file (%v)", name, err)
 		}
