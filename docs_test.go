@@ -427,3 +427,19 @@ func TestMakeTargetsInThePagesExist(t *testing.T) {
 		}
 	}
 }
+
+func TestEveryRowOfTheMemoryNotesHasItsPlace(t *testing.T) {
+	_, table, _ := strings.Cut(pageOf(t, "docs/combot.md").text, "| the notes |")
+	table, _, _ = strings.Cut(table, "\n\n")
+	rows := 0
+	for _, row := range strings.Split(table, "\n")[2:] {
+		rows++
+		cells := strings.Split(strings.ReplaceAll(row, `\|`, ""), "|")
+		if len(cells) != 5 || len(strings.Fields(cells[3])) < 3 || !strings.ContainsAny(cells[3], "`[") || strings.Contains(strings.ToLower(cells[3]), "not yet") {
+			t.Errorf("without a place: %s", row)
+		}
+	}
+	if rows != 11 {
+		t.Errorf("%d rows, and the notes have 11", rows)
+	}
+}
