@@ -9,7 +9,10 @@ import (
 type report struct {
 	Outcome string `json:"outcome"`
 	Reason  string `json:"reason"`
-	Nodes   []struct {
+	Restore struct {
+		Bytes int64 `json:"bytes"`
+	} `json:"restore"`
+	Nodes []struct {
 		Families []struct {
 			Estimate struct {
 				Bytes int64 `json:"bytes"`

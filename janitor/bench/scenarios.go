@@ -25,6 +25,7 @@ func scenarios() []scenario {
 		{"rtt", func(b *bench, ctx context.Context) (section, error) { return written(b.travelling(ctx)) }},
 		{"tick", func(b *bench, ctx context.Context) (section, error) { return written(b.ticking(ctx)) }},
 		{"plan", func(b *bench, ctx context.Context) (section, error) { return written(b.growing(ctx)) }},
+		{"capsule", func(b *bench, ctx context.Context) (section, error) { return written(b.preserving(ctx)) }},
 		{"predict", func(b *bench, ctx context.Context) (section, error) { return written(b.predicting(ctx)) }},
 		{"judgement", func(b *bench, ctx context.Context) (section, error) { return written(b.judging(ctx)) }},
 	}
