@@ -51,6 +51,7 @@ Exit codes:
 	flags.BoolVar(&o.ask.AnyDB, "any-db", false, "also into another database than the keys were in")
 	flags.StringArrayVar(&o.ask.Families, "family", nil, "only keys of the family of this `NAME`; repeatable")
 	flags.StringArrayVar(&o.ask.Match, "match", nil, "only keys that this `GLOB` matches, as Redis matches; repeatable")
+	receiptFlag(flags, &o.ask.Receipt)
 	o.output.add(cmd)
 	o.metrics.add(flags)
 	flags.SortFlags = false

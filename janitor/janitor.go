@@ -114,7 +114,9 @@ func Run(ctx context.Context, req Request, env Env) *Report {
 	}
 	j.report.close()
 	j.report.DurationMS = env.Now().Sub(j.started).Milliseconds()
-	j.closeReceipt()
+	if err := j.closeReceipt(j.report.Totals); err != nil {
+		j.settle(err)
+	}
 	j.save()
 	return j.report
 }

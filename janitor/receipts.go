@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"redis-janitor/janitor/capsule"
 	"redis-janitor/janitor/keyspace"
 	"redis-janitor/janitor/receipt"
 	"redis-janitor/ttlpolicy"
@@ -46,23 +47,24 @@ func (j *job) beginReceipt() (err error) {
 	return nil
 }
 
-// closeReceipt writes the footer from the finished report. A run that went well and whose record is not
-// whole did not go well.
-func (j *job) closeReceipt() {
+// closeReceipt writes the footer from the finished report. Its error is that of a run that went well but for
+// its record.
+func (j *job) closeReceipt(totals any) error {
 	if j.receipt == nil {
-		return
+		return nil
 	}
 	r := j.report
 	began := j.receipt.Err() == nil
 	err := j.receipt.Close(receipt.Footer{EndedAt: j.env.Now().UTC(), DurationMS: r.DurationMS,
-		Result: string(r.Outcome), Reason: string(r.Reason), ExitCode: r.ExitCode, Totals: r.Totals})
+		Result: string(r.Outcome), Reason: string(r.Reason), ExitCode: r.ExitCode, Totals: totals})
 	switch {
 	case err == nil || !began:
 	case r.ExitCode == ExitDone || r.ExitCode == ExitToEvict:
-		j.settle(unwritten{err})
+		return unwritten{err}
 	default:
 		j.warn(nil, "", "receipt_unfinished", "the receipt %s has no footer: %v", j.req.Receipt, err)
 	}
+	return nil
 }
 
 // unwrittenEnding is how a run ends whose file could not be written.
@@ -159,4 +161,49 @@ func (w *walker) noteKept(k receipt.Key) {
 func isUnwritten(err error) bool {
 	var refused unwritten
 	return errors.As(err, &refused)
+}
+
+// comebacks are what is said of keys on their way back, with the reason where they did not come.
+var comebacks = map[keyspace.Comeback]struct{ outcome, reason string }{
+	keyspace.CameBack: {"restored", ""}, keyspace.Exists: {"kept", "exists"}, keyspace.Unfit: {"failed", "unfit"}, keyspace.MaybeBack: {"uncertain", ""},
+}
+
+// note writes down which keys of a batch are back, and why of what failed.
+func (r *restoring) note(to *receiver, became []keyspace.Comeback, why error) error {
+	if r.receipt == nil {
+		return nil
+	}
+	lines := make([]receipt.Key, 0, len(became))
+	for i, c := range to.batch {
+		said, known := comebacks[became[i]]
+		if !known { // it was not sent
+			continue
+		}
+		k := receipt.Key{Key: c.Key, Family: c.family, Outcome: said.outcome, Reason: said.reason, TTL: -1, Age: -1, Bytes: int64(len(c.Value))}
+		switch {
+		case c.TTL > 0:
+			k.TTL = c.TTL
+		case c.ExpiresAt > 0:
+			k.TTL = max(c.ExpiresAt-r.env.Now().Add(to.clock).UnixMilli(), 0)
+		}
+		if said.outcome == "uncertain" && why != nil {
+			k.Reason = string(keyspace.KindOf(why))
+		}
+		lines = append(lines, k)
+	}
+	if err := r.receipt.Batch(lines); err != nil {
+		return unwritten{err}
+	}
+	return nil
+}
+
+// passOver writes down a key that is in the capsule and does not come back.
+func (r *restoring) passOver(family string, e capsule.Entry, reason string) error {
+	if r.receipt == nil {
+		return nil
+	}
+	if err := r.receipt.Keep(receipt.Key{Key: e.Key, Family: family, Outcome: "skipped", Reason: reason, TTL: keyspace.Untold, Age: -1, Bytes: int64(len(e.Value))}); err != nil {
+		return unwritten{err}
+	}
+	return nil
 }

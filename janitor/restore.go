@@ -32,6 +32,7 @@ type RestoreRequest struct {
 	AnyDB     bool // also into another database than the keys were in
 	Families  []string
 	Match     []string
+	Receipt   string // file for a line on each key; "": none
 }
 
 // restoring is one run of restore.
@@ -56,7 +57,7 @@ type receiver struct {
 // PutBack puts back what an execute with a capsule took, and reports on it, whatever happened. When ctx is
 // cancelled, the batch in hand is finished first.
 func PutBack(ctx context.Context, ask RestoreRequest, env Env) *Report {
-	j := &job{req: Request{Command: Restore, Version: ask.Version, Connection: ask.Connection}, env: env, started: env.Now()}
+	j := &job{req: Request{Command: Restore, Version: ask.Version, Connection: ask.Connection, Receipt: ask.Receipt}, env: env, started: env.Now()}
 	j.report = &Report{Schema: ReportSchema, Command: string(Restore), Version: ask.Version, StartedAt: j.started.UTC()}
 	r := &restoring{job: j, ask: ask}
 	j.write(r.ending(r.story(ctx)))
@@ -70,6 +71,9 @@ func PutBack(ctx context.Context, ask RestoreRequest, env Env) *Report {
 	}
 	j.report.close()
 	j.report.DurationMS = env.Now().Sub(j.started).Milliseconds()
+	if err := j.closeReceipt(j.report.Restore); err != nil {
+		j.write(r.ending(err))
+	}
 	return j.report
 }
 
@@ -174,6 +178,9 @@ func (r *restoring) guards(context.Context) error {
 		return &ending{Refused, Guard, ExitRefused, fmt.Sprintf("the capsule's keys were in database %d, and the URL's is %d", r.file.DB, db),
 			fmt.Sprintf("end the URL with /%d, or say --any-db to have them in %d", r.file.DB, db)}
 	}
+	if err := r.receiptCanBegin(); err != nil {
+		return err
+	}
 	if !r.ask.DryRun && !r.ask.Confirmed && r.env.Confirm == nil {
 		return &ending{Refused, Guard, ExitRefused, "restore writes keys, and there is no terminal to ask on",
 			"add --yes; run it with --dry-run first to see what would come back"}
@@ -210,6 +217,9 @@ func (r *restoring) confirm(ctx context.Context) error {
 
 // work goes through the capsule. Its own canary slows it down for others' sake, as an eviction's does.
 func (r *restoring) work(ctx context.Context) error {
+	if err := r.beginReceipt(); err != nil {
+		return err
+	}
 	for _, n := range r.nodes {
 		n.governor = pace.NewGovernor(n.pace, &n.floor)
 		defer n.watch(ctx)()

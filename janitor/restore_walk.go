@@ -21,6 +21,7 @@ const restoreBytes = 1 << 20
 // candidate is a key on its way back.
 type candidate struct {
 	keyspace.PutBack
+	family string
 	counts *RestoreCounts
 }
 
@@ -64,15 +65,17 @@ func (r *restoring) weigh(ctx context.Context, family string, entry capsule.Entr
 	switch {
 	case !fate.Restorable():
 		counts.Stayed++
+		return r.passOver(family, entry, "stayed")
 	case !r.selected(family, entry.Key):
 		counts.Unselected++
 	case to == nil: // it is down
 		counts.NotReached++
 	case r.expired(entry, to.clock):
 		counts.Expired++
+		return r.passOver(family, entry, "expired")
 	default:
 		counts.NotReached++ // until its batch is carried out
-		to.batch = append(to.batch, candidate{r.comingBack(entry, fate), counts})
+		to.batch = append(to.batch, candidate{r.comingBack(entry, fate), family, counts})
 		to.bytes += len(entry.Value)
 		if len(to.batch) >= to.sizer.Size() || to.bytes >= restoreBytes {
 			return r.flush(ctx, to, carryOut)
@@ -150,7 +153,7 @@ func (r *restoring) putBack(ctx context.Context, to *receiver) error {
 	for i, c := range to.batch {
 		c.became(became[i])
 	}
-	return err
+	return errors.Join(err, r.note(to, became, err))
 }
 
 // look finds out what would become of a batch, by commands that read.
@@ -163,17 +166,19 @@ func (r *restoring) look(ctx context.Context, to *receiver) error {
 	if err != nil {
 		return err
 	}
+	became := make([]keyspace.Comeback, len(to.batch))
 	for i, c := range to.batch {
 		switch {
 		case facts[i].Expiry == ttlpolicy.Missing || c.Replace:
-			c.became(keyspace.CameBack)
+			became[i] = keyspace.CameBack
 		case facts[i].Expiry == ttlpolicy.UnknownExpiry:
-			c.became(keyspace.MaybeBack)
+			became[i] = keyspace.MaybeBack
 		default:
-			c.became(keyspace.Exists)
+			became[i] = keyspace.Exists
 		}
+		c.became(became[i])
 	}
-	return nil
+	return r.note(to, became, nil)
 }
 
 // became counts what became of a key.
@@ -235,7 +240,9 @@ func (r *restoring) ending(err error) *ending {
 	case errors.As(err, &signal):
 		return &ending{Incomplete, Interrupted, signal.Exit, fmt.Sprintf("%s; %s", signal, so), again}
 	}
-	end = r.failure(err)
+	if end = r.failure(err); isUnwritten(err) {
+		end = &ending{Failed, File, ExitNoServer, err.Error(), "make room, or give the name of a file on another disk"}
+	}
 	if keyspace.KindOf(err) == keyspace.DumpVersion {
 		end.message = fmt.Sprintf("the capsule is from %s, and %s is %s, which can't read its values", cmp.Or(r.report.Capsule.Server, "another version"),
 			r.nodes[0].node.Addr(), r.nodes[0].info.Server())

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -102,6 +103,16 @@ func TestAFileThatHoldsNoPlanIsRefusedInAWord(t *testing.T) {
 func TestAPlanThatCannotBeWrittenLeavesWhatWasThere(t *testing.T) {
 	if err := Write(filepath.Join(t.TempDir(), "none", "plan.json"), made(janitor.Combot()), janitor.Combot()); err == nil {
 		t.Error("a folder that is not there was written to")
+	}
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Write(pipe, made(janitor.Combot()), janitor.Combot()); err == nil || !strings.Contains(err.Error(), "no regular file") {
+		t.Errorf("a pipe: %v", err)
+	}
+	if info, err := os.Lstat(pipe); err != nil || info.Mode()&os.ModeNamedPipe == 0 {
+		t.Errorf("in the pipe's place is %v: %v", info.Mode(), err)
 	}
 }
 
