@@ -245,6 +245,7 @@ type executeFlags struct {
 	pace          *choiceValue
 	maxRate       float64
 	workers       int
+	nodesAtOnce   int
 	wait          durationValue
 	splay         durationValue
 	failIfSkipped bool
@@ -295,6 +296,7 @@ func (f *executeFlags) add(cmd *cobra.Command) {
 func (f *executeFlags) addWalk(cmd *cobra.Command) {
 	f.pace = choice(cmd, "pace", "", "auto", "how long one command may hold the server: 0.5, 1 or 5 ms; auto by the level", "auto", "gentle", "balanced", "fast")
 	cmd.Flags().IntVar(&f.workers, "workers", 2, "connections that evict")
+	cmd.Flags().IntVar(&f.nodesAtOnce, "nodes-at-once", janitor.NodesAtOnce, "how many of a cluster's servers are worked on at the same time")
 	receiptFlag(cmd.Flags(), &f.receipt)
 }
 
@@ -306,6 +308,8 @@ func (f *executeFlags) check() error {
 		return errors.New("--max-rate must be a number of keys a second, 0 or above")
 	case f.workers < 1 || f.workers > 64:
 		return errors.New("--workers must be from 1 to 64")
+	case f.nodesAtOnce < 1 || f.nodesAtOnce > 1000:
+		return errors.New("--nodes-at-once must be from 1 to 1000")
 	}
 	return f.capsule.check()
 }

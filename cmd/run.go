@@ -196,7 +196,7 @@ func (o *runOptions) refused(cmd *cobra.Command, sys System, err error) error {
 func (o *runOptions) request(policy janitor.Policy, sys System) (janitor.Request, error) {
 	e := &o.execute
 	if e.pace == nil { // plan and explain have none of these flags
-		e.pace, e.workers = &choiceValue{value: "auto"}, 1
+		e.pace, e.workers, e.nodesAtOnce = &choiceValue{value: "auto"}, 1, janitor.NodesAtOnce
 	}
 	if err := e.check(); err != nil {
 		return janitor.Request{}, err
@@ -211,7 +211,7 @@ func (o *runOptions) request(policy janitor.Policy, sys System) (janitor.Request
 		Level: o.policy.forcedLevel(), ActiveUsers: o.policy.activeUsers,
 		IgnoreBusy: o.policy.ignoreBusy, IgnoreCooldown: o.policy.ignoreCooldown, DetailedExit: o.detailedExit,
 		Confirmed: e.yes, MaxKeys: e.maxKeys, MaxBytes: int64(e.maxBytes), Deadline: time.Duration(e.deadline),
-		Pace: e.pace.value, MaxRate: e.maxRate, Wait: time.Duration(e.wait), Splay: time.Duration(e.splay), FailIfSkipped: e.failIfSkipped,
+		Pace: e.pace.value, MaxRate: e.maxRate, NodesAtOnce: e.nodesAtOnce, Wait: time.Duration(e.wait), Splay: time.Duration(e.splay), FailIfSkipped: e.failIfSkipped,
 		PauseFile: pauseFile, Receipt: e.receipt,
 		Capsule: e.capsule.file, CapsuleMax: int64(e.capsule.max), CapsuleMaxValue: int64(e.capsule.maxValue),
 	}, nil

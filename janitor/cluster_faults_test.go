@@ -3,11 +3,14 @@ package janitor_test
 import (
 	"context"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"redis-janitor/janitor"
 	"redis-janitor/janitor/redistest"
@@ -291,18 +294,22 @@ func TestUsersAreCountedOverAllNodes(t *testing.T) {
 	}
 }
 
-func TestOnManySmallNodesConnectionsStayBounded(t *testing.T) {
+func TestOnManySmallNodesConnectionsAndMemoryStayBounded(t *testing.T) {
 	const nodes, workers = 14, 2
 	cluster := redistest.StartCluster(t, nodes, 0)
 	goes, stays := combotStock(1500)
 	fillCluster(t, cluster, append(slices.Clone(goes), stays...)...)
 	most, once := 0, sync.Mutex{}
+	var clients []*redis.Client
+	for _, s := range cluster.Masters {
+		clients = append(clients, s.Client())
+	}
 	count := func() {
 		once.Lock()
 		defer once.Unlock()
 		total := 0
-		for _, s := range cluster.Masters {
-			list, err := s.Client().ClientList(context.Background()).Result()
+		for _, c := range clients {
+			list, err := c.ClientList(context.Background()).Result()
 			if err != nil {
 				t.Error(err)
 			}
@@ -311,14 +318,32 @@ func TestOnManySmallNodesConnectionsStayBounded(t *testing.T) {
 		most = max(most, total)
 	}
 	env := host(t.TempDir())
+	var heaps []float64 // as each node began its walk
+	met := map[string]bool{}
+	weigh := func(node string) {
+		once.Lock()
+		defer once.Unlock()
+		if !met[node] {
+			met[node] = true
+			runtime.GC()
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			heaps = append(heaps, float64(m.HeapAlloc))
+		}
+	}
 	env.Progress = func(p janitor.Progress) {
 		if p.Phase == "walk" {
 			count()
+			weigh(p.Node)
 		}
 	}
 	r := checked(t, janitor.Run(t.Context(), request(cluster.Masters[0], atLevel(ttlpolicy.Force), noTarget, ignoreBusy), env))
 	expect(t, r, janitor.Evicted, janitor.Exhausted, janitor.ExitDone)
 	expectOnlyTheseGone(t, cluster, goes, stays, 0)
+	// With four at work at a time the last ones find as much in use as the first ones did.
+	if len(heaps) != nodes || slices.Max(heaps[nodes-4:]) > 1.25*slices.Max(heaps[:6]) {
+		t.Errorf("memory in use as each node began: %.0f", heaps)
+	}
 	if limit := nodes + 4*(workers+2) + 2; most > limit || most == 0 {
 		t.Errorf("there were %d connections at once, want at most %d", most, limit)
 	}

@@ -11,9 +11,16 @@ import (
 	"redis-janitor/ttlpolicy"
 )
 
-// nodesAtOnce is how many servers of a cluster are surveyed or cleaned at the same time. Together with
-// --workers it bounds connections and memory, however many servers there are.
-const nodesAtOnce = 4
+// NodesAtOnce is how many servers of a cluster are surveyed or cleaned at the same time where a request
+// does not say. Together with the workers it bounds connections and memory, however many servers there are.
+const NodesAtOnce = 4
+
+func (j *job) nodesAtOnce() int {
+	if j.req.NodesAtOnce > 0 {
+		return j.req.NodesAtOnce
+	}
+	return NodesAtOnce
+}
 
 // downNode is a primary of a cluster that did not answer at the beginning.
 type downNode struct {
@@ -68,7 +75,7 @@ func (j *job) several() bool { return len(j.nodes)+len(j.down) > 1 }
 // left alone from then on; any other failure ends the run.
 func (j *job) each(ctx context.Context, do func(*nodeJob) error) error {
 	errs := make([]error, len(j.nodes))
-	keyspace.Parallel(len(j.nodes), nodesAtOnce, func(i int) {
+	keyspace.Parallel(len(j.nodes), j.nodesAtOnce(), func(i int) {
 		if n := j.nodes[i]; n.err == nil {
 			errs[i] = do(n)
 		}
@@ -96,7 +103,7 @@ func (j *job) each(ctx context.Context, do func(*nodeJob) error) error {
 
 // cleanAll cleans every node that is under pressure. What ends one node's work does not end the others'.
 func (j *job) cleanAll(ctx context.Context) error {
-	keyspace.Parallel(len(j.nodes), nodesAtOnce, func(i int) {
+	keyspace.Parallel(len(j.nodes), j.nodesAtOnce(), func(i int) {
 		n := j.nodes[i]
 		switch {
 		case n.err != nil:

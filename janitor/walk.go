@@ -52,7 +52,8 @@ func (n *nodeJob) walk(ctx context.Context, cuts, earlier []ttlpolicy.Cut) (*ttl
 	}
 	// Where no waterline or floor stands between a rule and its keys, the one question left is the one
 	// that is asked at the deletion anyway: asking it beforehand too would double the server's work.
-	w.direct = n.unlimited() && w.floor == nil
+	// In a cluster nearly every key is a script of its own, which costs several times what reading its TTL does.
+	w.direct = n.unlimited() && w.floor == nil && !n.space.Clustered()
 
 	var workers sync.WaitGroup
 	for range n.workers() {

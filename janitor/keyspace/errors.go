@@ -125,7 +125,7 @@ func hint(kind Kind) string {
 	case NotCluster:
 		return "for a single server leave --cluster out and give one --url; behind a proxy use the address that it has for clients without cluster support"
 	case Moved:
-		return "slots are being moved between the cluster's servers: run again when that is over"
+		return "slots are being moved between the cluster's servers: run again when that is over; behind a proxy for a sharded database, use the address that speaks the cluster's protocol"
 	case DumpVersion:
 		return "DUMP's format differs from one major version of Redis to the next, and an older one reads no newer one's: restore into the version that the keys came from, or a newer one"
 	case Restarted:
