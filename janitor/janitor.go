@@ -57,7 +57,7 @@ type Request struct {
 	Wait          time.Duration
 	Splay         time.Duration
 	FailIfSkipped bool
-	NodesAtOnce   int // servers of a cluster that are worked on at the same time; 0: NodesAtOnce
+	NodesAtOnce   int    // servers of a cluster that are worked on at the same time; 0: NodesAtOnce
 	PauseFile     string // while it exists nothing is evicted from this host; "": none is looked for
 
 	Saved       *SavedPlan    // the plan to carry out, by whose policy Policy is; nil: none
