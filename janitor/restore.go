@@ -210,7 +210,7 @@ func (r *restoring) confirm(ctx context.Context) error {
 		return fmt.Errorf("ask for confirmation: %w", err)
 	}
 	if !yes {
-		return &ending{Refused, Guard, ExitRefused, "not confirmed: nothing was restored", ""}
+		return &ending{Refused, Guard, ExitRefused, "not confirmed: nothing was restored", "run it again to be asked again; --dry-run only looks"}
 	}
 	return nil
 }

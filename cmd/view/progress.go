@@ -211,7 +211,12 @@ func (m *Meter) facts(sum janitor.Progress, rate int64, short bool) []string {
 		number, size = shortCount, shortSize
 	}
 	evicted, freed, mark := " evicted", " freed", ""
-	if m.opts.DryRun {
+	switch {
+	case sum.Phase == "restore" && m.opts.DryRun:
+		evicted, freed = " would come back", " of values"
+	case sum.Phase == "restore":
+		evicted, freed = " restored", " of values"
+	case m.opts.DryRun:
 		evicted, freed, mark = " would go", " to free", "~"
 	}
 	facts := []string{number(sum.Scanned) + "/" + number(sum.Keys) + " keys", number(rate) + "/s"}

@@ -156,6 +156,19 @@ func TestADryRunsProgressSpeaksOfWhatWouldGo(t *testing.T) {
 	}
 }
 
+func TestARestoresProgressSpeaksOfWhatComesBack(t *testing.T) {
+	for dry, want := range map[bool]string{false: "restore: 120/400 keys, 12/s, 90 restored, 1.00 MB of values\n", true: "90 would come back, 1.00 MB of values\n"} {
+		out, clock := &screen{}, newHandClock()
+		m := NewMeter(MeterOptions{Out: out, DryRun: dry, Clock: clock})
+		m.Update(janitor.Progress{Node: "a", Phase: "restore", Keys: 400, Scanned: 120, Evicted: 90, FreedBytes: 1 << 20})
+		clock.tick(m, 1)
+		m.Close()
+		if got := out.text.String(); !strings.HasSuffix(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestNodesAreAddedUp(t *testing.T) {
 	out, clock := &screen{}, newHandClock()
 	m := NewMeter(MeterOptions{Out: out, Clock: clock})
