@@ -85,7 +85,7 @@ func (s *sentinels) ask(ctx context.Context, sentinel string) (addr string, err 
 	o, t := s.options, s.options.beside(s.door, sentinel)
 	o.Mode = inquiring
 	t.username, t.password, t.db = "", o.SentinelPassword, 0
-	client := o.client(t, 0, 1, func(ctx context.Context, c *redis.Conn) error { return nil })
+	client := o.client(t, 0, 1, func(context.Context, *redis.Conn) error { return nil })
 	defer func() { err = errors.Join(err, client.Close()) }()
 	answer, err := client.Do(ctx, "sentinel", "get-master-addr-by-name", o.MasterName).Slice()
 	switch {
