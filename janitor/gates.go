@@ -34,6 +34,9 @@ func (j *job) probe(ctx context.Context) error {
 	if highest.level > ttlpolicy.OK || j.req.Command == Explain {
 		return nil
 	}
+	if j.req.Saved != nil {
+		return &ending{Nothing, BelowThreshold, ExitDone, "memory was below the cleanup threshold when the plan was made: it is to evict nothing", ""}
+	}
 	if j.several() {
 		return j.nothingAnywhere(highest)
 	}

@@ -362,3 +362,41 @@ func TestAReceiptIsRefusedWhereAFileIsAndMadeOnlyWhereKeysAreDecidedOn(t *testin
 		}
 	}
 }
+
+func TestARestoreThatCannotBeRecordedPutsBackNoFurtherBatch(t *testing.T) {
+	binary := build(t)
+	s := redistest.Start(t)
+	c := s.Client()
+	plant(t, c, func(p *planter) {
+		for i := range 5000 {
+			p.set("ml_results:"+md5Of(i), 30*time.Minute)
+		}
+	})
+	file := filepath.Join(t.TempDir(), "capsule")
+	expect(t, clean(t, s, atLevel(ttlpolicy.Force), noTarget, calm, func(r *janitor.Request) { r.Capsule, r.CapsuleMaxValue = file, janitor.CapsuleValue }), janitor.Evicted, janitor.Exhausted, janitor.ExitDone)
+	for _, disk := range []struct{ blocks, exit int }{{0, janitor.ExitNoServer}, {64, janitor.ExitFailed}} {
+		written := filepath.Join(t.TempDir(), "r.jsonl")
+		p := &process{Cmd: exec.Command(binary, "restore", file, "-u", s.URL(), "-o", "json", "--yes", "--receipt", written)}
+		p = full(disk.blocks, p)
+		if err := p.Start(); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, p.end(t), janitor.Failed, "file", disk.exit)
+		back := countKeys(t, c, "ml_results:*")
+		if disk.blocks == 0 {
+			if back != 0 {
+				t.Errorf("%d keys came back without a record", back)
+			}
+			continue
+		}
+		told := int64(0)
+		for _, n := range notes(t, written, false) {
+			if n.Outcome == "restored" {
+				told++
+			}
+		}
+		if back == 0 || back == 5000 || back-told > 1000 {
+			t.Errorf("%d keys are back and %d are told of", back, told)
+		}
+	}
+}
