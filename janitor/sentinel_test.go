@@ -90,3 +90,20 @@ func TestAFailoverBySentinelsIsFollowedAndNoReplicaCleaned(t *testing.T) {
 		})
 	}
 }
+
+func TestSentinelsMayHaveAPasswordOfTheirOwn(t *testing.T) {
+	master := redistest.Start(t, "--requirepass", "theirs")
+	sentinels := redistest.StartSentinel(t, master, "combot", 1)
+	do(t, sentinels[0].Client(), []any{"ACL", "SETUSER", "default", "resetpass", ">s3cret"})
+	r := clean(t, master, watched(sentinels))
+	expect(t, r, janitor.Refused, "auth", janitor.ExitNoServer)
+	if !strings.Contains(r.Message, sentinels[0].Addr) {
+		t.Errorf("it does not say who refused: %s", r.Message)
+	}
+	r = clean(t, master, watched(sentinels), func(r *janitor.Request) { r.Connection.SentinelPassword = "s3cret" })
+	expect(t, r, janitor.Nothing, janitor.BelowThreshold, janitor.ExitDone)
+	r = clean(t, master, watched(sentinels), func(r *janitor.Request) { r.Connection.SentinelPassword = "wr0ng" })
+	if r.Reason != "auth" || strings.Contains(r.Message+r.Hint, "wr0ng") {
+		t.Errorf("%s: %s", r.Reason, r.Message)
+	}
+}

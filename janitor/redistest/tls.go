@@ -54,6 +54,21 @@ func (s *Server) makeCertificates() error {
 	return nil
 }
 
+// takeCertificates gives a server the certificates of another one.
+func (s *Server) takeCertificates(of *Server) error {
+	for _, name := range []string{"ca.crt", "server.crt", "server.key"} {
+		data, err := os.ReadFile(filepath.Join(of.Dir, name))
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(s.Dir, name), data, 0o600); err != nil {
+			return err
+		}
+	}
+	s.CACert, s.Cert, s.Key = filepath.Join(s.Dir, "ca.crt"), of.Cert, of.Key
+	return nil
+}
+
 // issue writes name.crt and name.key, signed by the issuer, or by itself where there is no issuer's key.
 func (s *Server) issue(name string, certificate, issuer *x509.Certificate, issuerKey *ecdsa.PrivateKey) (*ecdsa.PrivateKey, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

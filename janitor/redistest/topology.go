@@ -84,19 +84,47 @@ type Cluster struct {
 // StartCluster starts a cluster and waits until every node finds it complete. args go to every node.
 func StartCluster(t testing.TB, masters, replicasPerMaster int, args ...string) *Cluster {
 	t.Helper()
+	return startCluster(t, masters, replicasPerMaster, args, Start, func(s *Server) int { return s.Port })
+}
+
+// StartTLSCluster is StartCluster without replicas, with a TLS port beside each plain one. All servers and clients
+// have certificates of one CA, and the servers' hold for 127.0.0.1 and localhost.
+func StartTLSCluster(t testing.TB, masters int, args ...string) *Cluster {
+	t.Helper()
+	var first *Server
+	start := func(t testing.TB, args ...string) *Server {
+		t.Helper()
+		s := newServer(t, args)
+		var err error
+		if first == nil {
+			first, err = s, s.makeCertificates()
+		} else {
+			err = s.takeCertificates(first)
+		}
+		if err != nil {
+			t.Fatalf("making certificates: %v", err)
+		}
+		s.startOnFreePort(t)
+		return s
+	}
+	return startCluster(t, masters, 0, append([]string{"--tls-cluster", "yes"}, args...), start, func(s *Server) int { return s.tlsPort })
+}
+
+func startCluster(t testing.TB, masters, replicasPerMaster int, args []string, start func(testing.TB, ...string) *Server, port func(*Server) int) *Cluster {
+	t.Helper()
 	args = append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "3000"}, args...)
 	c := &Cluster{tb: t}
 	for range masters {
-		c.Masters = append(c.Masters, Start(t, args...))
+		c.Masters = append(c.Masters, start(t, args...))
 	}
 	for range masters * replicasPerMaster {
-		c.Replicas = append(c.Replicas, Start(t, args...))
+		c.Replicas = append(c.Replicas, start(t, args...))
 	}
 	for i, s := range c.nodes() {
 		// Distinct epochs spare the nodes the rounds in which they settle who yields.
 		c.run(s, "CLUSTER", "SET-CONFIG-EPOCH", strconv.Itoa(i+1))
 		if i > 0 {
-			c.run(s, "CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(c.Masters[0].Port))
+			c.run(s, "CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(port(c.Masters[0])))
 		}
 	}
 	for i, s := range c.Masters {
