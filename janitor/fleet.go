@@ -229,18 +229,24 @@ func (j *job) tellAll(worst *ending, done int) string {
 			}
 		}
 	}
-	said := "evicted %d keys and freed about %s on %d of %d nodes"
+	did := "evicted %d keys and freed about %s on %d of %d nodes"
 	if !j.acts() {
-		said = "execute would evict about %d keys and free about %s (estimate) on %d of %d nodes"
+		did = "execute would evict about %d keys and free about %s (estimate) on %d of %d nodes"
 	}
-	text := []string{fmt.Sprintf(said, keys, ttlpolicy.FormatSize(bytes), done, len(j.report.Nodes))}
+	text := []string{fmt.Sprintf(did, keys, ttlpolicy.FormatSize(bytes), done, len(j.report.Nodes))}
 	if worst.exit != ExitDone && worst.exit != ExitToEvict || worst.outcome == Skipped {
 		text = append(text, worst.message)
 	}
+	said := strings.Join(text, "; ")
+	return said + j.tellDown(said)
+}
+
+// tellDown names the nodes that are down, but those that have been named.
+func (j *job) tellDown(said string) (text string) {
 	for i := range j.report.Nodes {
-		if n := &j.report.Nodes[i]; n.Reason == NodeDown && !strings.Contains(worst.message, n.Addr) {
-			text = append(text, n.Addr+" is down")
+		if n := &j.report.Nodes[i]; n.Reason == NodeDown && !strings.Contains(said, n.Addr) {
+			text += "; " + n.Addr + " is down"
 		}
 	}
-	return strings.Join(text, "; ")
+	return text
 }

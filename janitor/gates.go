@@ -54,7 +54,7 @@ func (j *job) nothingAnywhere(highest *nodeJob) error {
 		j.report.Nodes[i].Outcome, j.report.Nodes[i].Reason = Nothing, BelowThreshold
 	}
 	if worst := j.finished(); worst != nil && worst.reason == NodeDown {
-		worst.message = text + "; " + worst.message
+		worst.message = text + j.tellDown("")
 		return worst
 	}
 	return &ending{Nothing, BelowThreshold, ExitDone, text, ""}

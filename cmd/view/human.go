@@ -49,15 +49,8 @@ func (v *HumanView) Report(r *janitor.Report) error {
 	p := newPage(v.opts)
 	p.headline(r, v.opts.Verbose)
 	p.capsule(r)
-	for i := range r.Nodes {
-		if r.Restore != nil {
-			break
-		}
-		node := &r.Nodes[i]
-		if len(r.Nodes) > 1 {
-			p.title(fmt.Sprintf("%s, %s, level %s: %s (%s)", node.Addr, node.Server, node.Level, node.Outcome, node.Reason))
-		}
-		p.node(r, node, v.opts.Verbose)
+	if r.Restore == nil {
+		p.nodes(r, v.opts.Verbose)
 	}
 	switch {
 	case r.Restore != nil:
@@ -208,7 +201,7 @@ func (p *page) node(r *janitor.Report, node *janitor.NodeReport, verbose bool) {
 		return // it was asked about keys, and not about the keyspace
 	}
 	p.families(r, node)
-	if dry(r) {
+	if dry(r) && (verbose || len(r.Nodes) == 1) {
 		p.histograms(r, node)
 	}
 	if verbose {

@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 var samples = map[string]func() *janitor.Report{
 	"plan": planned, "dry-run": dryRun, "execute": executed, "skipped": skipped,
-	"refused": refused, "failed": failed, "nothing": nothing, "cluster": exhaustedCluster, "explain": explained, "paused": paused,
+	"refused": refused, "failed": failed, "nothing": nothing, "cluster": exhaustedCluster, "nodes": manyNodes, "explain": explained, "paused": paused,
 }
 
 // looks are the ways in which every sample is kept as a golden file.
@@ -267,7 +267,10 @@ func TestEveryReportSaysItsMessageLevelServerPolicyAndReason(t *testing.T) {
 		}
 		wanted := []string{r.Message, level, r.Policy.Name, string(r.Reason), "exit " + strconv.Itoa(r.ExitCode)}
 		for _, node := range r.Nodes {
-			wanted = append(wanted, node.Addr, node.Server, "4.80 GB", "6.00 GB", "6.80 GB", "target 4.40 GB")
+			wanted = append(wanted, node.Addr)
+			if len(r.Nodes) <= fewNodes {
+				wanted = append(wanted, node.Server, "4.80 GB", "6.00 GB", "6.80 GB", "target 4.40 GB")
+			}
 		}
 		for _, w := range r.Warnings {
 			wanted = append(wanted, w.Code, w.Message)

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"fmt"
 	"time"
 
 	"redis-janitor/janitor"
@@ -215,6 +216,21 @@ func explained() *janitor.Report {
 		{Key: `"ml_results:gone"`, Node: addr, Family: "ml-results", Pattern: "ml_results:*", LifetimeS: ptr(7200), Levels: []janitor.LevelReport{},
 			Message: "there is no such key in DB 0 of 10.0.0.5:6379: it expired, was deleted, or never was; by its name it would belong to family ml-results"},
 	}
+	return r
+}
+
+// manyNodes are too many to be shown one by one; one of them is down.
+func manyNodes() *janitor.Report {
+	r := exhaustedCluster()
+	r.Reason = janitor.NodeDown
+	r.Message = "evicted 1,777,046 keys and freed about 5.44 GB on 5 of 6 nodes; 192.168.100.103:16379 is down: connection refused"
+	r.Nodes = append(r.Nodes, r.Nodes...)
+	for i := range r.Nodes {
+		r.Nodes[i].Addr = fmt.Sprintf("192.168.100.%d:16379", 101+i)
+	}
+	r.Nodes[2] = janitor.NodeReport{Addr: r.Nodes[2].Addr, Outcome: janitor.Incomplete, Reason: janitor.NodeDown, Families: []janitor.FamilyReport{}}
+	r.Warnings = []janitor.Warning{{Code: "node_down", Node: r.Nodes[2].Addr, Message: "connect: connection refused"}}
+	total(r)
 	return r
 }
 
