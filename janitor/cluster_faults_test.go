@@ -5,6 +5,7 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -182,54 +183,61 @@ func TestAFailoverDuringTheWalkIsFollowed(t *testing.T) {
 }
 
 func TestWithAMasterDownTheOthersAreDoneAndItIsNamed(t *testing.T) {
-	cluster := redistest.StartCluster(t, 3, 0, "--cluster-require-full-coverage", "no")
-	goes, stays := combotStock(2000)
-	fillCluster(t, cluster, append(slices.Clone(goes), stays...)...)
-	dead := cluster.Masters[1]
-	_, had := keysOfAll(t, cluster)
-	dead.Kill()
-	run := func(change ...func(*janitor.Request)) *janitor.Report {
-		t.Helper()
-		r := clean(t, cluster.Masters[0], append([]func(*janitor.Request){atLevel(ttlpolicy.Force), noTarget, ignoreBusy, func(r *janitor.Request) {
-			r.Connection.URLs = []string{dead.URL(), cluster.Masters[0].URL()}
-		}}, change...)...)
-		if len(r.Nodes) != 3 || !strings.Contains(r.Message, dead.Addr) {
-			t.Errorf("%d rows, and it says %s", len(r.Nodes), r.Message)
-		}
-		for _, n := range r.Nodes {
-			if n.Addr == dead.Addr && n.Reason != janitor.NodeDown {
-				t.Errorf("the dead node ended with %s, %s", n.Outcome, n.Reason)
+	for _, holdsLease := range []bool{false, true} {
+		t.Run("with the lease's slot: "+strconv.FormatBool(holdsLease), func(t *testing.T) {
+			cluster := redistest.StartCluster(t, 3, 0, "--cluster-require-full-coverage", "no")
+			goes, stays := combotStock(2000)
+			fillCluster(t, cluster, append(slices.Clone(goes), stays...)...)
+			down := slices.IndexFunc(cluster.Masters, func(s *redistest.Server) bool {
+				return (s.Client().Exists(t.Context(), leaseKey).Err() == nil) == holdsLease
+			})
+			dead := cluster.Masters[down]
+			rest := &redistest.Cluster{Masters: slices.Delete(slices.Clone(cluster.Masters), down, down+1)}
+			_, had := keysOfAll(t, cluster)
+			dead.Kill()
+			seeds := func(r *janitor.Request) { r.Connection.URLs = []string{dead.URL(), rest.Masters[0].URL()} }
+			run := func(change ...func(*janitor.Request)) *janitor.Report {
+				t.Helper()
+				r := clean(t, dead, append([]func(*janitor.Request){atLevel(ttlpolicy.Force), noTarget, ignoreBusy, seeds}, change...)...)
+				if len(r.Nodes) != 3 || !strings.Contains(r.Message, dead.Addr) {
+					t.Errorf("%d rows, and it says %s", len(r.Nodes), r.Message)
+				}
+				for _, n := range r.Nodes {
+					if n.Addr == dead.Addr && n.Reason != janitor.NodeDown {
+						t.Errorf("the dead node ended with %s, %s", n.Outcome, n.Reason)
+					}
+				}
+				expectWarning(t, r, "node_down")
+				return r
 			}
-		}
-		expectWarning(t, r, "node_down")
-		return r
-	}
-	for _, cmd := range []janitor.Command{janitor.Plan, janitor.DryRun} {
-		if r := run(command(cmd)); r.ExitCode != janitor.ExitDone || r.Outcome != janitor.Planned {
-			t.Errorf("%s: %s, %s, exit %d", cmd, r.Outcome, r.Reason, r.ExitCode)
-		}
-	}
-	expect(t, run(), janitor.Incomplete, janitor.NodeDown, janitor.ExitIncomplete)
-	rest := &redistest.Cluster{Masters: []*redistest.Server{cluster.Masters[0], cluster.Masters[2]}}
-	left, _ := keysOfAll(t, rest)
-	maps.Copy(left, had[1])
-	for _, s := range stays {
-		if gone := s.gone(left); gone != 0 {
-			t.Errorf("%d keys such as %s went", gone, s[0].key)
-		}
-	}
-	for _, s := range goes {
-		for _, e := range s {
-			if left[e.key] && !had[1][e.key] {
-				t.Errorf("%s is left on a node that is up", e.key)
-				break
+			for _, cmd := range []janitor.Command{janitor.Plan, janitor.DryRun} {
+				if r := run(command(cmd)); r.ExitCode != janitor.ExitDone || r.Outcome != janitor.Planned {
+					t.Errorf("%s: %s, %s, exit %d", cmd, r.Outcome, r.Reason, r.ExitCode)
+				}
 			}
-		}
+			r := run()
+			expect(t, r, janitor.Incomplete, janitor.NodeDown, janitor.ExitIncomplete)
+			if hasWarning(r, "no_lease") != holdsLease {
+				t.Errorf("warnings %+v", r.Warnings)
+			}
+			left, _ := keysOfAll(t, rest)
+			maps.Copy(left, had[down])
+			for _, s := range stays {
+				if gone := s.gone(left); gone != 0 {
+					t.Errorf("%d keys such as %s went", gone, s[0].key)
+				}
+			}
+			for _, s := range goes {
+				if slices.ContainsFunc(s, func(e entry) bool { return left[e.key] && !had[down][e.key] }) {
+					t.Errorf("keys such as %s are left on nodes that are up", s[0].key)
+				}
+			}
+			for _, s := range rest.Masters {
+				s.Kill()
+			}
+			expect(t, clean(t, dead, seeds), janitor.Failed, "unreachable", janitor.ExitNoServer)
+		})
 	}
-	for _, s := range cluster.Masters {
-		s.Kill()
-	}
-	expect(t, clean(t, cluster.Masters[0]), janitor.Failed, "unreachable", janitor.ExitNoServer)
 }
 
 func TestAClusterThatRefusesToServeIsToldApart(t *testing.T) {
@@ -246,7 +254,7 @@ func TestAClusterThatRefusesToServeIsToldApart(t *testing.T) {
 	}
 }
 
-func TestACluterHasOneLeaseWhicheverSeedAJanitorCameBy(t *testing.T) {
+func TestAClusterHasOneLeaseWhicheverSeedAJanitorCameBy(t *testing.T) {
 	cluster := redistest.StartCluster(t, 3, 0)
 	goes, stays := combotStock(3000)
 	fillCluster(t, cluster, append(slices.Clone(goes), stays...)...)
