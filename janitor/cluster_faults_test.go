@@ -356,3 +356,25 @@ func TestOnManySmallNodesConnectionsAndMemoryStayBounded(t *testing.T) {
 		t.Errorf("there were %d connections at once, want at most %d", most, limit)
 	}
 }
+
+func TestInAClusterAJanitorWhoseLeaseAnotherOneHasStops(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0)
+	goes, stays := combotStock(6000)
+	fillCluster(t, cluster, append(slices.Clone(goes), stays...)...)
+	keeper := mastersClient(t, cluster, leaseKey)
+	r := midway(t, cluster.Masters[0], 50, func(string) {
+		for _, command := range [][]any{{"DEL", leaseKey}, {"HSET", leaseKey, "token", "another's", "holder", "h", "since", "s"}, {"PEXPIRE", leaseKey, 600_000}} {
+			if err := keeper.Do(context.Background(), command...).Err(); err != nil {
+				t.Error(err)
+			}
+		}
+	}, func(r *janitor.Request) { r.MaxRate = 400 }) // so slow that it asks for its lease before it is done
+	expect(t, r, janitor.Incomplete, janitor.LeaseLost, janitor.ExitIncomplete)
+	if token := keeper.HGet(t.Context(), leaseKey, "token").Val(); token != "another's" {
+		t.Errorf("the lease is %q's", token)
+	}
+	expectOnlyTheseGone(t, cluster, nil, stays, 0)
+	if left, _ := keysOfAll(t, cluster); goes[0].gone(left) == len(goes[0]) {
+		t.Error("it went on to the end")
+	}
+}
