@@ -113,7 +113,7 @@ func (r *restoring) open(context.Context) error {
 	for _, family := range r.ask.Families {
 		if !slices.Contains(file.Families(), family) {
 			return &ending{Refused, Usage, ExitUsage, fmt.Sprintf("--family: the capsule has no keys of family %s", patterns.Quote(family)),
-				"it has keys of: " + strings.Join(file.Families(), ", ")}
+				"it has keys of: " + strings.Join(slices.Sorted(slices.Values(file.Families())), ", ")}
 		}
 	}
 	if len(file.Damage) > 0 {

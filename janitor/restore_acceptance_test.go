@@ -122,7 +122,7 @@ func TestOnlyWhatIsAskedForComesBack(t *testing.T) {
 	}
 	r := putBack(t, s, file, func(r *janitor.RestoreRequest) { r.Families = []string{"nobody"} })
 	expect(t, r, janitor.Refused, janitor.Usage, janitor.ExitUsage)
-	if !strings.Contains(r.Hint, "ml-results, app-cache") {
+	if !strings.Contains(r.Hint, "app-cache, ml-results") {
 		t.Error(r.Hint)
 	}
 }
