@@ -77,7 +77,7 @@ func (o *checkOptions) run(cmd *cobra.Command, sys System) error {
 		_, err := sys.Out.Write(policyfile.Format(policy))
 		return sys.written(err)
 	}
-	connection, err := o.connection.options(sys, 1)
+	connection, err := o.connection.options(cmd.Context(), sys, 1)
 	if err != nil {
 		return o.refused(cmd.Context(), sys, usageError{err})
 	}

@@ -246,7 +246,7 @@ func TestMetricsThatCannotBeWrittenDoNotSpoilAGoodEviction(t *testing.T) {
 		t.Errorf("%v: %+v", err, got)
 	}
 	corrupt := filepath.Join(home, "janitor.prom")
-	if err := os.WriteFile(corrupt, []byte("not metrics {"), 0o600); err != nil {
+	if err := os.WriteFile(corrupt, []byte("redis_janitor_runs_total {"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if got := call(t, s, home, "plan", "--metrics-file", corrupt); got.code != 0 || !strings.Contains(got.err, "begin at 0 again") {

@@ -2,10 +2,11 @@ package cmd
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math"
-	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -113,7 +114,7 @@ func (f *connectionFlags) add(flags *pflag.FlagSet) {
 // defaultURL is where redis-cli connects, too.
 const defaultURL = "redis://127.0.0.1:6379/0"
 
-func (f *connectionFlags) options(sys System, workers int) (keyspace.Options, error) {
+func (f *connectionFlags) options(ctx context.Context, sys System, workers int) (keyspace.Options, error) {
 	o := keyspace.Options{
 		URLs: f.urls, Cluster: f.cluster, Sentinels: f.sentinels, MasterName: f.masterName, Username: f.user,
 		Password: sys.getenv("REDISCLI_AUTH"), CACert: f.caCert, Cert: f.cert, Key: f.key, ServerName: f.serverName,
@@ -128,11 +129,14 @@ func (f *connectionFlags) options(sys System, workers int) (keyspace.Options, er
 		}
 	}
 	if f.passwordFile != "" {
-		data, err := os.ReadFile(f.passwordFile)
-		if err != nil {
+		var err error
+		if o.Password, err = readPassword(ctx, f.passwordFile); err != nil {
 			return o, fmt.Errorf("--password-file: %w", err)
 		}
-		o.Password = strings.TrimRight(string(data), "\r\n")
+	}
+	secured := func(url string) bool { return strings.HasPrefix(strings.ToLower(url), "rediss://") }
+	if f.caCert+f.cert+f.key+f.serverName != "" && !slices.ContainsFunc(o.URLs, secured) {
+		return o, errors.New("--cacert, --cert, --key and --tls-server-name are for TLS, and the URL asks for none: write rediss:// instead of redis://")
 	}
 	if o.ConnectTimeout <= 0 || o.CommandTimeout <= 0 {
 		return o, errors.New("--connect-timeout and --command-timeout must be above zero")

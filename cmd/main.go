@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"redis-janitor/cmd/view"
 	"redis-janitor/janitor"
 )
 
@@ -128,7 +129,7 @@ func (sys System) refuse(r *janitor.Report, err error) int {
 			fmt.Fprintf(sys.Err, "redis-janitor: %v\n", writeErr)
 		}
 	}
-	fmt.Fprintf(sys.Err, "%s: %v\n", strings.TrimSpace("redis-janitor "+strings.TrimPrefix(r.Command, "redis-janitor")), err)
+	fmt.Fprintf(sys.Err, "%s: %s\n", strings.TrimSpace("redis-janitor "+strings.TrimPrefix(r.Command, "redis-janitor")), view.Lines(err.Error()))
 	if r.ExitCode == janitor.ExitUsage {
 		fmt.Fprintln(sys.Err, "Run 'redis-janitor help' or add --help to the command for its flags.")
 	}

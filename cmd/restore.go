@@ -59,7 +59,7 @@ Exit codes:
 }
 
 func (o *restoreOptions) run(cmd *cobra.Command, sys System, file string) error {
-	connection, err := o.connection.options(sys, 1)
+	connection, err := o.connection.options(cmd.Context(), sys, 1)
 	if err != nil {
 		r := janitor.Refusal(cmd.Name(), version(), sys.Now(), janitor.ExitUsage, janitor.Usage, err)
 		o.metrics.writeRun(cmd.Context(), &o.output, sys, r)

@@ -42,6 +42,7 @@ deletes nothing; then execute.
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
+		PersistentPreRunE: distinctFiles,
 	}
 	root.SetIn(sys.In)
 	root.SetOut(sys.Out)

@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"time"
 
@@ -150,6 +151,9 @@ func (o *runOptions) run(cmd *cobra.Command, sys System) error {
 	var policy janitor.Policy
 	var given string
 	var err error
+	if o.plan.file == "" && cmd.Flags().Changed("max-plan-age") {
+		return o.refused(cmd, sys, usageError{errors.New("--max-plan-age goes with --plan FILE")})
+	}
 	if o.plan.file != "" {
 		saved, policy, given, err = o.savedPlan(cmd, sys)
 	} else {
@@ -162,7 +166,7 @@ func (o *runOptions) run(cmd *cobra.Command, sys System) error {
 		_, err := sys.Out.Write(policyfile.Format(policy))
 		return sys.written(err)
 	}
-	req, err := o.request(policy, sys)
+	req, err := o.request(cmd.Context(), policy, sys)
 	if err != nil {
 		return o.refused(cmd, sys, usageError{err})
 	}
@@ -182,7 +186,10 @@ func (o *runOptions) refused(cmd *cobra.Command, sys System, err error) error {
 	code, reason := janitor.ExitPolicy, janitor.BadPolicy
 	var usage usageError
 	var plan *planfile.Error
+	var signal *janitor.Signal
 	switch {
+	case errors.As(err, &signal):
+		code, reason = signal.Exit, janitor.Interrupted
 	case errors.As(err, &usage):
 		code, reason, err = janitor.ExitUsage, janitor.Usage, usage.error
 	case errors.As(err, &plan):
@@ -193,7 +200,7 @@ func (o *runOptions) refused(cmd *cobra.Command, sys System, err error) error {
 	return exit{sys.refuse(r, err)}
 }
 
-func (o *runOptions) request(policy janitor.Policy, sys System) (janitor.Request, error) {
+func (o *runOptions) request(ctx context.Context, policy janitor.Policy, sys System) (janitor.Request, error) {
 	e := &o.execute
 	if e.pace == nil { // plan and explain have none of these flags
 		e.pace, e.workers, e.nodesAtOnce = &choiceValue{value: "auto"}, 1, janitor.NodesAtOnce
@@ -201,11 +208,14 @@ func (o *runOptions) request(policy janitor.Policy, sys System) (janitor.Request
 	if err := e.check(); err != nil {
 		return janitor.Request{}, err
 	}
-	connection, err := o.connection.options(sys, e.workers)
+	connection, err := o.connection.options(ctx, sys, e.workers)
 	if err != nil {
 		return janitor.Request{}, err
 	}
 	pauseFile := cmp.Or(o.pauseFile, sys.getenv("REDIS_JANITOR_PAUSE_FILE"), defaultPauseFile)
+	if err := folder("--pause-file", pauseFile); err != nil {
+		return janitor.Request{}, err
+	}
 	return janitor.Request{
 		Command: o.command, Keys: o.keys, Version: version(), Policy: policy, Connection: connection,
 		Level: o.policy.forcedLevel(), ActiveUsers: o.policy.activeUsers,

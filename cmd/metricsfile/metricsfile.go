@@ -19,8 +19,8 @@ import (
 const mode = 0o644
 
 // Run writes what a plan, dry-run or execute came to. Counters go on from what the file said, and what
-// this run says nothing of stays: other commands, nodes and families. A file that can't be read as
-// metrics is begun anew, and corrupt says so.
+// this run says nothing of stays: other commands, nodes and families. A file that holds metrics of ours and can't be
+// read is begun anew, and corrupt says so; one that holds anything else is left alone, which is an error.
 func Run(ctx context.Context, file string, r *janitor.Report, now time.Time) (corrupt string, err error) {
 	return update(ctx, file, func(m *metrics) { m.run(r, now) })
 }
@@ -33,6 +33,9 @@ func Check(ctx context.Context, file string, r *health.Report, now time.Time) (c
 func update(ctx context.Context, file string, record func(*metrics)) (corrupt string, err error) {
 	err = statefile.Update(ctx, file, mode, func(old []byte) ([]byte, error) {
 		m := newMetrics()
+		if len(bytes.TrimSpace(old)) > 0 && !bytes.Contains(old, []byte(prefix)) {
+			return nil, fmt.Errorf("%s holds something else than redis-janitor's metrics, so it stays: name another file", file)
+		}
 		if problem := m.load(old); problem != nil {
 			corrupt = fmt.Sprintf("%s holds no metrics of redis-janitor's (%v): its counters begin at 0 again", file, problem)
 			m = newMetrics()

@@ -290,9 +290,23 @@ func TestWhatARunDidNotSeeIsNotMadeUp(t *testing.T) {
 	}
 }
 
+func TestAFileOfSomethingElseIsLeftAlone(t *testing.T) {
+	file := newFile(t)
+	const notes = "the only copy of something"
+	if err := os.WriteFile(file, []byte(notes), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := metricsfile.Run(t.Context(), file, evicted(1), noon); err == nil || !strings.Contains(err.Error(), "so it stays") {
+		t.Errorf("got %v", err)
+	}
+	if text, err := os.ReadFile(file); err != nil || string(text) != notes {
+		t.Errorf("it holds %q now, %v", text, err)
+	}
+}
+
 func TestACorruptFileIsSaidAndBegunAnew(t *testing.T) {
 	for name, content := range map[string]string{
-		"no metrics":        "this is\x00 no metrics file {",
+		"no metrics":        "redis_janitor_\x00 is no metrics file {",
 		"torn":              "# TYPE redis_janitor_runs_total counter\nredis_janitor_runs_total{command=\"exec",
 		"another type":      "# TYPE redis_janitor_runs_total gauge\nredis_janitor_runs_total{command=\"a\",outcome=\"b\",reason=\"c\"} 5\n",
 		"a gauge counts":    "# TYPE redis_janitor_keys counter\nredis_janitor_keys{node=\"a\"} 5\n",

@@ -33,9 +33,19 @@ type Error struct{ File, Msg string }
 
 func (e *Error) Error() string { return "plan " + e.File + ": " + e.Msg }
 
-// Write keeps a plan, with the policy that it was made by, in the place of whatever the file held. Only
-// its owner may read it: the report may tell of people.
+// Write keeps a plan, with the policy that it was made by, in the place of an earlier plan and of no other
+// file. Only its owner may read it: the report may tell of people.
 func Write(name string, p *janitor.SavedPlan, policy janitor.Policy) error {
+	// What is no regular file is refused below; a pipe must not be waited for.
+	if info, err := os.Stat(name); err == nil && info.Mode().IsRegular() && info.Size() > 0 {
+		old, err := read(name)
+		if err != nil {
+			return err
+		}
+		if !bytes.Contains(old[:min(len(old), 100)], []byte(planSchemas)) {
+			return fmt.Errorf("%s is there and holds no plan, so it stays: name another file", name)
+		}
+	}
 	p.Policy.Text = string(policyfile.Format(policy))
 	plan, err := json.Marshal(p)
 	if err != nil {

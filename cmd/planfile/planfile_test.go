@@ -28,6 +28,20 @@ func made(policy janitor.Policy) *janitor.SavedPlan {
 	return p
 }
 
+func TestWhatIsNoPlanIsNotReplacedByOne(t *testing.T) {
+	policy := janitor.Combot()
+	name := filepath.Join(t.TempDir(), "policy.yaml")
+	if err := os.WriteFile(name, []byte("version: 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Write(name, made(policy), policy); err == nil || !strings.Contains(err.Error(), "holds no plan") {
+		t.Errorf("got %v", err)
+	}
+	if text, err := os.ReadFile(name); err != nil || string(text) != "version: 1\n" {
+		t.Errorf("it holds %q now, %v", text, err)
+	}
+}
+
 func TestAPlanComesBackAsItWasSavedWhateverItsPolicySays(t *testing.T) {
 	bare := janitor.Defaults()
 	bare.Name = "no protection, nothing else"
@@ -37,7 +51,7 @@ func TestAPlanComesBackAsItWasSavedWhateverItsPolicySays(t *testing.T) {
 	raw.Memory.Target = janitor.Target{None: true}
 	for _, policy := range []janitor.Policy{janitor.Combot(), bare, raw} {
 		name := filepath.Join(t.TempDir(), "plan.json")
-		if err := os.WriteFile(name, []byte("an older one"), 0o644); err != nil {
+		if err := os.WriteFile(name, []byte(`{"schema": "redis-janitor/plan/v0"}`), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		p := made(policy)

@@ -39,6 +39,17 @@ func clean(s string, utf8Out bool) string {
 	return b.String()
 }
 
+// Lines is a text of several lines in which nothing acts on a terminal: what an operator typed may have come
+// from anywhere.
+func Lines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		indent := line[:len(line)-len(strings.TrimLeft(line, "\t"))]
+		lines[i] = indent + clean(line[len(indent):], true)
+	}
+	return strings.Join(lines, "\n")
+}
+
 // cleaned is a copy of the report in which every string is safe to print. It goes by reflection so
 // that a field that is added to the report cannot be forgotten here.
 func cleaned[R any](r *R, utf8Out bool) *R {

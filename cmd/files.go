@@ -1,0 +1,97 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// The flags that name files, by what becomes of these.
+var (
+	writtenFiles = []string{"capsule", "receipt", "save", "metrics-file", "state"}
+	readFiles    = []string{"policy", "plan", "show", "password-file", "cacert", "cert", "key", "worker-log", "pause-file"}
+)
+
+// distinctFiles refuses a command line on which what is written has the name of another file: the last to be
+// written would take the place of a capsule with values that are nowhere else.
+func distinctFiles(cmd *cobra.Command, args []string) error {
+	type named struct{ flag, file string }
+	var files []named
+	for _, name := range slices.Concat(writtenFiles, readFiles) {
+		if flag := cmd.Flags().Lookup(name); flag != nil && flag.Changed {
+			files = append(files, named{"--" + name, flag.Value.String()})
+		}
+	}
+	if cmd.Name() == "restore" && len(args) == 1 {
+		files = append(files, named{"FILE", args[0]})
+	}
+	for i, a := range files {
+		if !slices.Contains(writtenFiles, strings.TrimPrefix(a.flag, "--")) {
+			continue
+		}
+		for j, b := range files {
+			if i != j && sameFile(a.file, b.file) {
+				return fmt.Errorf("%s and %s name the same file, %s, and one would overwrite the other: give two names", b.flag, a.flag, a.file)
+			}
+		}
+	}
+	return nil
+}
+
+// sameFile compares what is there, and by name what isn't yet.
+func sameFile(a, b string) bool {
+	infoA, errA := os.Stat(a)
+	infoB, errB := os.Stat(b)
+	if errA == nil && errB == nil {
+		return os.SameFile(infoA, infoB) && infoA.Mode().IsRegular()
+	}
+	absA, errA := filepath.Abs(a)
+	absB, errB := filepath.Abs(b)
+	return errA == nil && errB == nil && absA == absB
+}
+
+// longestPassword is far above what any server takes.
+const longestPassword = 64 << 10
+
+// readPassword reads a password's file. It may be a pipe that somebody has yet to write to, so that reading
+// it ends with ctx.
+func readPassword(ctx context.Context, name string) (string, error) {
+	type content struct {
+		text []byte
+		err  error
+	}
+	read := make(chan content, 1)
+	go func() {
+		in, err := os.Open(name)
+		if err != nil {
+			read <- content{nil, err}
+			return
+		}
+		text, err := io.ReadAll(io.LimitReader(in, longestPassword+1))
+		read <- content{text, errors.Join(err, in.Close())}
+	}()
+	select {
+	case <-ctx.Done():
+		return "", fmt.Errorf("read %s: %w", name, context.Cause(ctx))
+	case c := <-read:
+		if c.err == nil && len(c.text) > longestPassword {
+			c.err = fmt.Errorf("%s is larger than %d bytes, which no password is", name, longestPassword)
+		}
+		return strings.TrimRight(string(c.text), "\r\n"), c.err
+	}
+}
+
+// folder refuses the name of a folder: it exists forever.
+func folder(flag, name string) error {
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		return fmt.Errorf("%s: %s is a folder; name a file", flag, name)
+	}
+	return nil
+}
