@@ -338,7 +338,8 @@ func TestStoppedAtAnyMomentARunSaysWhatEndedItAndCountsWhatIsGone(t *testing.T) 
 			stopped++
 			expect(t, r, janitor.Incomplete, reason, exit)
 		}
-		if r.Totals.Evicted != gone || r.Totals.Uncertain != 0 || (r.Outcome == janitor.Evicted) != (gone == few) {
+		// A stop may also come between the last batch and the end of the walk.
+		if r.Totals.Evicted != gone || r.Totals.Uncertain != 0 || r.Outcome == janitor.Evicted && gone != few {
 			t.Errorf("stopped after %s: %d keys are gone; the report says %+v (%s)", after, gone, r.Totals, r.Message)
 		}
 		if keyExists(t, c, leaseKey) {
