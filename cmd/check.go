@@ -53,7 +53,7 @@ Exit codes:
 		Example: `  redis-janitor check -u redis://cache.internal:6379/0
   redis-janitor check --worker-log /var/log/combot/server.log --memory-limit maxmemory
   redis-janitor check -o json | jq '.nodes[].memory.thresholds'`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd, sys) },
 	}
 	flags := cmd.Flags()

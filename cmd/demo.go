@@ -31,7 +31,7 @@ Exit codes:
   130  SIGINT           143 SIGTERM`,
 		Example: `  redis-janitor demo
   redis-janitor demo --verbose | less`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log := o.output.logger(sys.Err)
 			libraryLog(log)

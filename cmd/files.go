@@ -13,6 +13,22 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// noArguments is for commands that are told everything by flags.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%s takes no arguments, and %q is one: what it needs is told by flags", cmd.CommandPath(), args[0])
+	}
+	return nil
+}
+
+// oneFile is for restore.
+func oneFile(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("%s needs one FILE, that execute --capsule has written, and was given %d", cmd.CommandPath(), len(args))
+	}
+	return nil
+}
+
 // The flags that name files, by what becomes of these.
 var (
 	writtenFiles = []string{"capsule", "receipt", "save", "metrics-file", "state"}

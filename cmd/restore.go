@@ -38,7 +38,7 @@ Exit codes:
 		Example: `  redis-janitor restore last.capsule --dry-run           # what would come back
   redis-janitor restore last.capsule --family sessions
   redis-janitor restore last.capsule --match 'page:front*' --full-ttl --yes`,
-		Args:              cobra.ExactArgs(1),
+		Args:              oneFile,
 		ValidArgsFunction: files(""),
 		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(cmd, sys, args[0]) },
 	}

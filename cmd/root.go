@@ -64,7 +64,7 @@ func newVersion(sys System) *cobra.Command {
 system it was built for.
 ` + onlyPrints,
 		Example: `  redis-janitor version`,
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			commit := buildCommit
 			if info, ok := debug.ReadBuildInfo(); ok && commit == "" {

@@ -41,7 +41,7 @@ on ten million keys as on one, and sends only commands that read.
   redis-janitor plan --level force        # as if memory were above 75 %
   redis-janitor plan --save plan.json     # to be reviewed: plan --show plan.json
   redis-janitor plan -o json | jq '.nodes[].families[] | {name, estimate}'`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.plan.show != "" {
 				return o.showPlan(cmd, sys)
@@ -65,7 +65,7 @@ with the same code down to the last call. It sends only commands that read.
 ` + exitCodes,
 		Example: `  redis-janitor dry-run -u redis://cache.internal:6379/0
   redis-janitor dry-run --level critical --target none`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd, sys) },
 	}
 	o.add(cmd)
@@ -92,7 +92,7 @@ another janitor is at work.
   redis-janitor execute --plan plan.json --yes      # exactly what was reviewed
   # a pre-deploy hook that wants all stale results gone:
   redis-janitor execute --level force --target none --ignore-busy --ignore-cooldown --fail-if-skipped --yes`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd, sys) },
 	}
 	o.add(cmd)

@@ -22,8 +22,31 @@ type Keyspace struct {
 }
 
 // Open connects and asks each server who it is. Errors are *BadAddress for options that cannot be
-// used, and *Error for servers that cannot be.
+// used, and *Error for servers that cannot be; where ctx ends before, its cause.
 func Open(ctx context.Context, o Options) (*Keyspace, error) {
+	var k *Keyspace
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		k, err = o.find(ctx)
+	}()
+	select {
+	case <-done:
+		return k, err
+	case <-ctx.Done():
+		// The client waits for a server that keeps silent until its own timeout. Nothing is lost by leaving.
+		go func() {
+			if <-done; k != nil {
+				_ = k.Close()
+			}
+		}()
+		return nil, context.Cause(ctx)
+	}
+}
+
+// find opens the first door that leads somewhere.
+func (o Options) find(ctx context.Context) (*Keyspace, error) {
 	if (len(o.Sentinels) > 0) != (o.MasterName != "") {
 		return nil, &BadAddress{"--sentinel and --master-name go together"}
 	}
