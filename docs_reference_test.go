@@ -41,7 +41,8 @@ func TestFlagsInThePagesAreTheProgramsOwn(t *testing.T) {
 		known = append(known, helpFlags(t, bin, c)...)
 	}
 	for _, p := range pages(t) {
-		for _, flag := range regexp.MustCompile(`(?:^|[^\w-])(--[a-z][a-z-]*)`).FindAllStringSubmatch(p.text, -1) {
+		ours := strings.ReplaceAll(p.text, "redis-cli --scan", "redis-cli")
+		for _, flag := range regexp.MustCompile(`(?:^|[^\w-])(--[a-z][a-z-]*)`).FindAllStringSubmatch(ours, -1) {
 			if !slices.Contains(known, flag[1]) {
 				t.Errorf("%s names %s, which no command has", p.file, flag[1])
 			}
