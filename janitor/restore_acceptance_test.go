@@ -341,7 +341,8 @@ func TestACapsuleComesIntoAClusterAndBack(t *testing.T) {
 	back := filepath.Join(t.TempDir(), "back")
 	r = clean(t, cluster.Masters[0], taking(back)...)
 	expect(t, r, janitor.Evicted, janitor.Exhausted, janitor.ExitDone)
-	if left := inCluster(); len(left) > 0 || r.Capsule.Keys != 6000 {
+	// A table that is still growing has SCAN return some keys twice, which are then taken twice.
+	if left := inCluster(); len(left) > 0 || r.Capsule.Keys < 6000 {
 		t.Errorf("%d are left; %+v", len(left), r.Capsule)
 	}
 	do(t, c, []any{"FLUSHDB"})
