@@ -39,21 +39,21 @@ var (
 // written would take the place of a capsule with values that are nowhere else.
 func distinctFiles(cmd *cobra.Command, args []string) error {
 	type named struct{ flag, file string }
-	var files []named
-	for _, name := range slices.Concat(writtenFiles, readFiles) {
-		if flag := cmd.Flags().Lookup(name); flag != nil && flag.Changed {
-			files = append(files, named{"--" + name, flag.Value.String()})
+	given := func(names []string) (files []named) {
+		for _, name := range names {
+			if flag := cmd.Flags().Lookup(name); flag != nil && flag.Changed {
+				files = append(files, named{"--" + name, flag.Value.String()})
+			}
 		}
+		return files
 	}
+	written, read := given(writtenFiles), given(readFiles)
 	if cmd.Name() == "restore" && len(args) == 1 {
-		files = append(files, named{"FILE", args[0]})
+		read = append(read, named{"FILE", args[0]})
 	}
-	for i, a := range files {
-		if !slices.Contains(writtenFiles, strings.TrimPrefix(a.flag, "--")) {
-			continue
-		}
-		for j, b := range files {
-			if i != j && sameFile(a.file, b.file) {
+	for i, a := range written {
+		for _, b := range slices.Concat(written[i+1:], read) {
+			if sameFile(a.file, b.file) {
 				return fmt.Errorf("%s and %s name the same file, %s, and one would overwrite the other: give two names", b.flag, a.flag, a.file)
 			}
 		}

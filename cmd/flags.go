@@ -175,6 +175,8 @@ func (f *policyFlags) add(cmd *cobra.Command) {
 // usageError marks what is wrong with the command line itself.
 type usageError struct{ error }
 
+func (e usageError) Unwrap() error { return e.error }
+
 // policyPath is the file of the policy that is named, or else that of the environment; "" for the built-in one.
 func (sys System) policyPath(file string) string {
 	return cmp.Or(file, sys.getenv("REDIS_JANITOR_POLICY"))

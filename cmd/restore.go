@@ -61,9 +61,7 @@ Exit codes:
 func (o *restoreOptions) run(cmd *cobra.Command, sys System, file string) error {
 	connection, err := o.connection.options(cmd.Context(), sys, 1)
 	if err != nil {
-		r := janitor.Refusal(cmd.Name(), version(), sys.Now(), janitor.ExitUsage, janitor.Usage, err)
-		o.metrics.writeRun(cmd.Context(), &o.output, sys, r)
-		return exit{sys.refuse(r, err)}
+		return refuseRun(cmd, sys, &o.output, &o.metrics, usageError{err})
 	}
 	o.ask.Version, o.ask.File, o.ask.Connection = version(), file, connection
 	meter := o.output.meter(sys, o.ask.DryRun)

@@ -183,12 +183,17 @@ func (o *runOptions) run(cmd *cobra.Command, sys System) error {
 }
 
 func (o *runOptions) refused(cmd *cobra.Command, sys System, err error) error {
+	return refuseRun(cmd, sys, &o.output, &o.metrics, err)
+}
+
+// refuseRun says why a run of plan, dry-run, execute, explain or restore was not begun.
+func refuseRun(cmd *cobra.Command, sys System, output *outputFlags, metrics *metricsFlag, err error) error {
 	code, reason := janitor.ExitPolicy, janitor.BadPolicy
 	var usage usageError
 	var plan *planfile.Error
 	var signal *janitor.Signal
 	switch {
-	case errors.As(err, &signal):
+	case errors.As(err, &signal): // while a pipe with the password was waited for
 		code, reason = signal.Exit, janitor.Interrupted
 	case errors.As(err, &usage):
 		code, reason, err = janitor.ExitUsage, janitor.Usage, usage.error
@@ -196,7 +201,7 @@ func (o *runOptions) refused(cmd *cobra.Command, sys System, err error) error {
 		reason = janitor.BadPlan
 	}
 	r := janitor.Refusal(cmd.Name(), version(), sys.Now(), code, reason, err)
-	o.metrics.writeRun(cmd.Context(), &o.output, sys, r)
+	metrics.writeRun(cmd.Context(), output, sys, r)
 	return exit{sys.refuse(r, err)}
 }
 
