@@ -156,16 +156,26 @@ func TestEvicted200000KeysOfAllTypesComeBackWithTheirValuesAndExpiryTimes(t *tes
 func boundEvictions(p *redistest.FaultProxy, do func(keys []string)) {
 	var one sync.Mutex
 	p.Answer(func(cmd []string) (string, bool) {
-		if keys := evictionKeys(cmd); len(cmd) > 2 && keys != nil {
-			named, _ := strconv.Atoi(cmd[2])
-			if argv := cmd[3+named:]; len(argv) > 13 && argv[13] != "" {
-				one.Lock()
-				defer one.Unlock()
-				do(keys)
-			}
+		if keys := boundEviction(cmd); keys != nil {
+			one.Lock()
+			defer one.Unlock()
+			do(keys)
 		}
 		return "", false
 	})
+}
+
+// boundEviction returns the keys of a batch that may go only as they were captured, nil of every other command.
+func boundEviction(cmd []string) []string {
+	keys := evictionKeys(cmd)
+	if keys == nil {
+		return nil
+	}
+	named, _ := strconv.Atoi(cmd[2]) // evictionKeys has read it
+	if argv := cmd[3+named:]; len(argv) <= 13 || argv[13] == "" {
+		return nil
+	}
+	return keys
 }
 
 func TestAKeyThatChangesBetweenItsCopyAndItsDeletionStays(t *testing.T) {

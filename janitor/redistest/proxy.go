@@ -28,6 +28,7 @@ type FaultProxy struct {
 	replyBudget int           // bytes of replies until the cut; negative: no end
 	dropNext    bool
 	dropNames   []string
+	dropWhich   func([]string) bool
 	answer      func([]string) (string, bool)
 }
 
@@ -96,6 +97,12 @@ func (p *FaultProxy) DropNextReply(names ...string) {
 	p.set(func() { p.dropNext, p.dropNames = true, names })
 }
 
+// DropReplyTo swallows the reply to the first request that which is true of and cuts its connection, where a name would
+// not tell one script from another. It happens once.
+func (p *FaultProxy) DropReplyTo(which func(cmd []string) bool) {
+	p.set(func() { p.dropWhich = which })
+}
+
 // Answer has f see every request before the server does. Where f says that it handled one, its reply goes to the client
 // in the server's place, in RESP ("-ERR unknown command 'EVALSHA'", the last line's end may be left out). f is called
 // from several goroutines, and one connection's requests come in order. nil ends it.
@@ -133,6 +140,7 @@ type link struct {
 type request struct {
 	name  string
 	reply []byte // given by Answer; nil: the server's is awaited
+	lost  bool   // by DropReplyTo
 }
 
 // delivery is what the client gets at a time, and whether it is the last it gets.
@@ -199,8 +207,13 @@ func (l *link) forward() {
 			return
 		}
 		var answer func([]string) (string, bool)
-		l.p.set(func() { answer = l.p.answer })
 		req := request{name: command[0]}
+		l.p.set(func() {
+			answer = l.p.answer
+			if l.p.dropWhich != nil && l.p.dropWhich(command) {
+				req.lost, l.p.dropWhich = true, nil
+			}
+		})
 		if answer != nil {
 			if reply, handled := answer(command); handled {
 				req.reply = []byte(strings.TrimSuffix(reply, "\r\n") + "\r\n")
@@ -245,7 +258,7 @@ func (l *link) reply() {
 		}
 		l.p.set(func() {
 			var cut bool
-			d.data, cut = l.p.fate(req.name, d.data)
+			d.data, cut = l.p.fate(req, d.data)
 			d.last, d.due = d.last || cut, time.Now().Add(l.p.rtt)
 		})
 		last = d.last
@@ -258,9 +271,11 @@ func (l *link) reply() {
 }
 
 // fate tells how much of a reply gets through, and whether its connection is cut then.
-func (p *FaultProxy) fate(name string, data []byte) (kept []byte, cut bool) {
-	named := func(dropped string) bool { return strings.EqualFold(dropped, name) }
+func (p *FaultProxy) fate(req request, data []byte) (kept []byte, cut bool) {
+	named := func(dropped string) bool { return strings.EqualFold(dropped, req.name) }
 	switch {
+	case req.lost:
+		return nil, true
 	case p.dropNext && (len(p.dropNames) == 0 || slices.ContainsFunc(p.dropNames, named)):
 		p.dropNext = false
 		return nil, true

@@ -155,8 +155,11 @@ func TestAStallHoldsRequestsBackUntilItEnds(t *testing.T) {
 
 func TestADroppedReplyHidesACommandThatWasRun(t *testing.T) {
 	for name, drop := range map[string]func(*redistest.FaultProxy){
-		"any":         func(p *redistest.FaultProxy) { p.DropNextReply() },
-		"by name":     func(p *redistest.FaultProxy) { p.DropNextReply("unlink", "incr") },
+		"any":     func(p *redistest.FaultProxy) { p.DropNextReply() },
+		"by name": func(p *redistest.FaultProxy) { p.DropNextReply("unlink", "incr") },
+		"by request": func(p *redistest.FaultProxy) {
+			p.DropReplyTo(func(cmd []string) bool { return len(cmd) == 2 && cmd[1] == "n" })
+		},
 		"at once":     func(p *redistest.FaultProxy) { p.DropRepliesAfter(0) },
 		"mid-reply":   func(p *redistest.FaultProxy) { p.DropRepliesAfter(2) },
 		"after delay": func(p *redistest.FaultProxy) { p.SetDelay(time.Millisecond); p.DropNextReply() },
