@@ -353,7 +353,7 @@ func TestAHistoryThatCannotBeKeptCostsTheTrendAndNotTheCheck(t *testing.T) {
 		t.Errorf("nothing is said: %v", r.Warnings)
 	}
 	w.req.StateFile = filepath.Join(t.TempDir(), "check.json")
-	writeFile(t, w.req.StateFile, "{torn")
+	writeFile(t, w.req.StateFile, `{"schema":"redis-janitor/check-state/v1","no`)
 	if r := w.judged(health.OK, "ok"); code(r, "state_corrupt") == "" {
 		t.Errorf("nothing is said: %v", r.Warnings)
 	}

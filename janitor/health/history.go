@@ -1,6 +1,7 @@
 package health
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,7 +14,8 @@ import (
 )
 
 const (
-	stateSchema = "redis-janitor/check-state/v1"
+	schemaPrefix = "redis-janitor/check-state/"
+	stateSchema  = schemaPrefix + "v1"
 	// trendOver is how far back a trend looks: over several of the janitor's own evictions, whose
 	// sawtooth is no trend.
 	trendOver = 6 * time.Hour
@@ -57,7 +59,8 @@ type observation struct {
 }
 
 // remember adds observations, at least one, to the history in a file, and returns for each what was known before it
-// and with it. A file that can't be read as a history is set aside and begun anew: corrupt says so.
+// and with it. A broken history is set aside and begun anew, and corrupt says so; a file that holds anything else is
+// left alone, which is an error: its name was given by mistake.
 func remember(ctx context.Context, file string, seen []observation) (before, after []history, corrupt string, err error) {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return nil, nil, "", err
@@ -67,6 +70,9 @@ func remember(ctx context.Context, file string, seen []observation) (before, aft
 		var state stateFile
 		if len(old) > 0 {
 			if problem := state.parse(old); problem != nil {
+				if !ours(old) {
+					return nil, fmt.Errorf("%s holds something else than redis-janitor's history, so it stays", file)
+				}
 				aside := file + ".corrupt"
 				if err := os.Rename(file, aside); err != nil {
 					return nil, fmt.Errorf("%s holds no history (%w) and cannot be set aside: %w", file, problem, err)
@@ -88,6 +94,12 @@ func remember(ctx context.Context, file string, seen []observation) (before, aft
 		return json.Marshal(state)
 	})
 	return before, after, corrupt, err
+}
+
+// ours tells a broken history from somebody else's file. Zeros alone are what some file systems leave of a file that was
+// written right before the power went.
+func ours(content []byte) bool {
+	return bytes.Contains(content, []byte(schemaPrefix)) || len(bytes.Trim(content, "\x00")) == 0
 }
 
 // parse reads a history strictly: half of one would make up trends.

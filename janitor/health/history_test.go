@@ -209,13 +209,32 @@ func TestTheHistoryDoesNotGrowForEver(t *testing.T) {
 	}
 }
 
-func TestAHistoryThatIsNoneIsSetAsideWithAWord(t *testing.T) {
+func TestAFileThatHoldsSomethingElseStaysAsItIs(t *testing.T) {
 	for name, content := range map[string]string{
-		"torn":          `{"schema":"redis-janitor/check-state/v1","nodes":[{"addr":"a:`,
-		"binary":        "\x00\x01\xff",
-		"another file":  `{"schema":"redis-janitor/report/v1"}`,
-		"wrong types":   `{"schema":"redis-janitor/check-state/v1","nodes":[{"addr":7}]}`,
+		"a report":      `{"schema":"redis-janitor/report/v1"}`,
 		"not a mapping": `[]`,
+		"binary":        "\x00\x01\xff",
+		"text":          "root:x:0:0:root:/root:/bin/bash\n",
+	} {
+		file := filepath.Join(t.TempDir(), "check.json")
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, _, err := remember(t.Context(), file, []observation{seen(0, "a", 1)}); err == nil || !strings.Contains(err.Error(), "stays") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if still, err := os.ReadFile(file); err != nil || string(still) != content {
+			t.Errorf("%s: it holds %q now (%v)", name, still, err)
+		}
+	}
+}
+
+func TestABrokenHistoryIsSetAsideWithAWord(t *testing.T) {
+	for name, content := range map[string]string{
+		"torn":            `{"schema":"redis-janitor/check-state/v1","nodes":[{"addr":"a:`,
+		"zeros":           strings.Repeat("\x00", 4096),
+		"another version": `{"schema":"redis-janitor/check-state/v9","nodes":[]}`,
+		"wrong types":     `{"schema":"redis-janitor/check-state/v1","nodes":[{"addr":7}]}`,
 	} {
 		file := filepath.Join(t.TempDir(), "check.json")
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
