@@ -40,7 +40,7 @@ func (n *nodeJob) walk(ctx context.Context, cuts, earlier []ttlpolicy.Cut) (*ttl
 		cuts:    cuts, earlier: earlier,
 		census: ttlpolicy.NewCensus(n.level, n.rules),
 		open:   make([]openBatch, len(n.rules)),
-		queue:  make(chan parcel, 1+n.pace.Ahead),
+		queue:  make(chan parcel, n.pace.Ahead),
 		sizer:  pace.NewSizer(n.pace.Slice, min(20, n.pace.Keys), n.pace.Keys, &n.floor),
 		remove: n.node.Evict,
 	}

@@ -12,8 +12,9 @@ local lifetime, budget, largest, told = tonumber(ARGV[4]), tonumber(ARGV[5]), to
 local fates, values, ttls, spent, refusal = {}, {}, {}, 0, ''
 for i = 1, #KEYS do
   local key = KEYS[i]
-  local fate, why, ttl = judge(key, persistent, highest, idle, lifetime)
-  ttls[i] = ttl or ''
+  local ttl = pcall('PTTL', key)
+  local fate, why = judge(key, ttl, persistent, highest, idle, lifetime)
+  ttls[i] = type(ttl) == 'number' and ttl or ''
   if fate == 'e' then
     -- Asked before the value is read: reading a large one holds the server for as long as it takes.
     local size = pcall('MEMORY', 'USAGE', key)

@@ -27,18 +27,24 @@ if token ~= '' then
 end
 
 -- First judge, then delete what goes in one call: a call costs more than what it does to a small value.
-local fates, chosen, places, sizes, spent = {}, {}, {}, {}, 0
-local refusal = ''
+local fates, chosen, count, sizes, spent, refusal = {}, {}, 0, {}, 0, ''
+-- A rule that asks for nothing but a TTL is done with most keys after one comparison: this loop is a good part of
+-- what a deletion costs. Everything else is for judge.
+local plain = idle == 0 and bound == '' and not tell
 for i = 1, n do
   local key = KEYS[i]
-  local fate, why, ttl = judge(key, persistent, highest, idle, lifetime)
-  if tell then ttls[i], told[i] = ttl or '', '' end
-  if fate == 'e' and bound ~= '' then
-    local value, at = pcall('DUMP', key), expiry(key, ttl, bound == '1')
-    if type(value) == 'table' or type(at) == 'table' then
-      fate, why = 'f', type(value) == 'table' and value.err or at.err
-    elseif not value or redis.sha1hex(value) .. ' ' .. string.format('%.0f', at) ~= ARGV[14 + i] then
-      fate = 'r'
+  local ttl = pcall('PTTL', key)
+  local fate, why = 'e', ''
+  if not plain or type(ttl) ~= 'number' or ttl < 0 or ttl > highest then
+    fate, why = judge(key, ttl, persistent, highest, idle, lifetime)
+    if tell then ttls[i], told[i] = type(ttl) == 'number' and ttl or '', '' end
+    if fate == 'e' and bound ~= '' then
+      local value, at = pcall('DUMP', key), expiry(key, ttl, bound == '1')
+      if type(value) == 'table' or type(at) == 'table' then
+        fate, why = 'f', type(value) == 'table' and value.err or at.err
+      elseif not value or redis.sha1hex(value) .. ' ' .. string.format('%.0f', at) ~= ARGV[14 + i] then
+        fate = 'r'
+      end
     end
   end
   if fate == 'e' then
@@ -52,9 +58,8 @@ for i = 1, n do
       for j = i, n do fates[j] = 'd' end
       break
     end
-    spent = spent + size
-    local j = #chosen + 1
-    chosen[j], places[j], sizes[j] = key, i, usage or false
+    spent, count, sizes[i] = spent + size, count + 1, usage
+    chosen[count] = key
   end
   fates[i] = fate
   if fate == 'f' then
@@ -66,39 +71,45 @@ for i = 1, n do
 end
 
 local gone = 0
-if #chosen > 0 then
+if count > 0 then
   local answer = pcall('UNLINK', unpack(chosen))
   if type(answer) == 'number' then
     gone = answer
-    if gone < #chosen then
+    if gone < count then
       -- SCAN may have given a key twice. UNLINK counts it once, and not knowing which one it means would tell
       -- of another key that it was not ours.
       local left, named = gone, {}
-      for j = 1, #chosen do
-        -- A script's clock stands still, so what had a TTL above is still there. Were one not, it is gone
-        -- all the same, and not by us.
-        if named[chosen[j]] or left == 0 then fates[places[j]] = 'v' else left = left - 1 end
-        named[chosen[j]] = true
+      for i = 1, n do
+        if fates[i] == 'e' then
+          -- A script's clock stands still, so what had a TTL above is still there. Were one not, it is gone
+          -- all the same, and not by us.
+          if named[KEYS[i]] or left == 0 then fates[i] = 'v' else left = left - 1 end
+          named[KEYS[i]] = true
+        end
       end
     end
   else
     -- Refused as a whole, perhaps for one key that this user may not touch: go up to that one.
-    for j = 1, #chosen do
-      answer = pcall('UNLINK', chosen[j])
-      if type(answer) ~= 'number' then
-        refusal, fates[places[j]] = answer.err, 'f'
-        for k = j + 1, #chosen do fates[places[k]] = 'd' end
-        break
+    local refused = false
+    for i = 1, n do
+      if fates[i] == 'e' and refused then
+        fates[i] = 'd'
+      elseif fates[i] == 'e' then
+        answer = pcall('UNLINK', KEYS[i])
+        if type(answer) ~= 'number' then
+          refused, refusal, fates[i] = true, answer.err, 'f'
+        else
+          gone = gone + answer
+          if answer == 0 then fates[i] = 'v' end
+        end
       end
-      gone = gone + answer
-      if answer == 0 then fates[places[j]] = 'v' end
     end
   end
 end
 local measured, bytes = 0, 0
-for j = 1, #chosen do
-  if sizes[j] and fates[places[j]] == 'e' then measured, bytes = measured + 1, bytes + sizes[j] end
-  if tell and sizes[j] then told[places[j]] = sizes[j] end
+for i, size in pairs(sizes) do
+  if fates[i] == 'e' then measured, bytes = measured + 1, bytes + size end
+  if tell then told[i] = size end
 end
 
 -- After a deletion the script may write even where Redis is out of memory.

@@ -2,25 +2,24 @@
 -- No shebang: a script with one is refused as a whole while Redis is out of memory.
 local pcall, type, unpack = redis.pcall, type, unpack
 
--- judge says whether a key goes: e it does, v it was gone before, f Redis refused to tell (and how); r it
--- doesn't qualify any more, or where it has not been judged before (lifetime >= 0): n no TTL, l TTL above the
--- lifetime, o too young, i not idle, k idle time unknown.
-local function judge(key, persistent, highest, idle, lifetime)
+-- judge says whether a key goes that has this TTL, as PTTL answered: e it does, v it was gone before, f Redis
+-- refused to tell (and how); r it doesn't qualify any more, or where it has not been judged before
+-- (lifetime >= 0): n no TTL, l TTL above the lifetime, o too young, i not idle, k idle time unknown.
+local function judge(key, ttl, persistent, highest, idle, lifetime)
   local judging = lifetime >= 0
-  local ttl = pcall('PTTL', key)
-  if type(ttl) == 'table' then return 'f', ttl.err, nil end
-  if ttl == -2 then return 'v', '', ttl end
+  if type(ttl) == 'table' then return 'f', ttl.err end
+  if ttl == -2 then return 'v', '' end
   if ttl == -1 then
-    if not persistent then return judging and 'n' or 'r', '', ttl end
+    if not persistent then return judging and 'n' or 'r', '' end
   elseif ttl > highest then
-    return judging and (ttl > lifetime and 'l' or 'o') or 'r', '', ttl
+    return judging and (ttl > lifetime and 'l' or 'o') or 'r', ''
   end
   if idle > 0 then
     local seconds = pcall('OBJECT', 'IDLETIME', key)
-    if type(seconds) ~= 'number' then return judging and 'k' or 'r', '', ttl end
-    if seconds < idle then return judging and 'i' or 'r', '', ttl end
+    if type(seconds) ~= 'number' then return judging and 'k' or 'r', '' end
+    if seconds < idle then return judging and 'i' or 'r', '' end
   end
-  return 'e', '', ttl
+  return 'e', ''
 end
 
 -- expiry is when a key with this TTL expires, in Unix milliseconds, -1 for never; or an error.
