@@ -95,9 +95,14 @@ func (e exit) Error() string { return "exit status " + strconv.Itoa(e.code) }
 
 // Run runs one command line and returns its exit code.
 func Run(ctx context.Context, sys System) int {
+	out := &heedful{Writer: sys.Out}
+	sys.Out = out
 	root := newRoot(sys)
 	root.SetArgs(sys.Args)
 	err := root.ExecuteContext(ctx)
+	if err == nil {
+		err = sys.written(out.err) // cobra's help does not look
+	}
 	var ended exit
 	switch {
 	case err == nil:
@@ -111,6 +116,20 @@ func Run(ctx context.Context, sys System) int {
 		return sys.refuseCheck(err)
 	}
 	return sys.refuse(janitor.Refusal(called, version(), sys.Now(), janitor.ExitUsage, janitor.Usage, err), err)
+}
+
+// heedful remembers that something could not be written.
+type heedful struct {
+	io.Writer
+	err error
+}
+
+func (h *heedful) Write(p []byte) (int, error) {
+	n, err := h.Writer.Write(p)
+	if err != nil {
+		h.err = err
+	}
+	return n, err
 }
 
 // calledCommand is the name of the command that the arguments ask for, as far as they do.

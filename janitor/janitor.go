@@ -431,6 +431,7 @@ func (n *nodeJob) walkAll(ctx context.Context) error {
 	} else {
 		n.ledger.again()
 	}
+	n.pace = n.pace.At(n.floor.Trip()) // the survey has seen how far it is
 	n.governor = pace.NewGovernor(n.pace, &n.floor)
 	stop := n.watch(ctx)
 	err := n.evict(ctx)

@@ -34,7 +34,6 @@ type remover func(ctx context.Context, b keyspace.Batch) (keyspace.Removal, erro
 func (n *nodeJob) walk(ctx context.Context, cuts, earlier []ttlpolicy.Cut) (*ttlpolicy.Census, error) {
 	scanning, stopScan := context.WithCancel(ctx)
 	defer stopScan()
-	n.pace = n.pace.At(n.floor.Trip())
 	w := &walker{
 		nodeJob: n,
 		cuts:    cuts, earlier: earlier,

@@ -29,7 +29,7 @@ type Pace struct {
 	Rest float64
 
 	// The bounds where the server is close, see At.
-	closeKeys, closePage int
+	closeKeys, closePage, closeAtOnce int
 }
 
 // For finds a pace by name. "auto" follows the level: the higher the pressure, the less gentle.
@@ -47,10 +47,10 @@ func For(name string, level ttlpolicy.Level) (Pace, error) {
 	switch name {
 	case "gentle":
 		return Pace{Name: name, Slice: 500 * time.Microsecond, Keys: 100, Bytes: 2 << 20, Page: 300, Ahead: 2, AtOnce: 1, Rest: 2,
-			closeKeys: 25, closePage: 60}, nil
+			closeKeys: 25, closePage: 60, closeAtOnce: 1}, nil
 	case "balanced":
-		return Pace{Name: name, Slice: time.Millisecond, Keys: 200, Bytes: 4 << 20, Page: 600, Ahead: 2, AtOnce: 2, Rest: 0.5,
-			closeKeys: 200, closePage: 300}, nil
+		return Pace{Name: name, Slice: time.Millisecond, Keys: 400, Bytes: 4 << 20, Page: 1000, Ahead: 2, AtOnce: 3, Rest: 0.5,
+			closeKeys: 200, closePage: 300, closeAtOnce: 2}, nil
 	case "fast":
 		return Pace{Name: name, Slice: 5 * time.Millisecond, Keys: 500, Bytes: 16 << 20, Page: 1000, Ahead: 2,
 			closeKeys: 300, closePage: 300}, nil
@@ -63,13 +63,14 @@ const closeBy = 250 * time.Microsecond
 
 // At fits a pace to the shortest round trip seen; 0 is for one that isn't known.
 //
-// Far off, a command's way costs more than its work, so it should carry much. Close by, many small commands cost
+// Far off, a command's way costs more than its work, so it should carry much, and of several under way most are
+// not at the server. Close by, many small commands cost
 // little more than few large ones, and others wait less for each. What is more, a scan has just pulled a page's
 // keys into the server's processor cache: deleting them while they are there costs a fifth less, so pages are
 // small and none waits behind others.
 func (p Pace) At(trip time.Duration) Pace {
 	if trip > 0 && trip <= closeBy {
-		p.Keys, p.Page, p.Ahead = p.closeKeys, p.closePage, 0
+		p.Keys, p.Page, p.AtOnce, p.Ahead = p.closeKeys, p.closePage, p.closeAtOnce, 0
 	}
 	return p
 }
