@@ -218,7 +218,7 @@ func TestAKeyThatChangesBetweenItsCopyAndItsDeletionStays(t *testing.T) {
 				deleted++
 			}
 		}
-		if r.Totals.Refreshed != int64(len(changed))-deleted || r.Totals.Vanished != deleted || len(changed) < 200 {
+		if n := r.Totals; n.Refreshed != int64(len(changed))-deleted || n.Vanished < deleted || n.Vanished > deleted+twice || len(changed) < 200 {
 			t.Errorf("%d were changed and %d deleted; the report says %+v", len(changed), deleted, r.Totals)
 		}
 		back := putBack(t, s, file, replacing)

@@ -118,10 +118,13 @@ func takeTheLease(t *testing.T, s *redistest.Server) {
 	do(t, s.Client(), []any{"DEL", leaseKey}, []any{"HSET", leaseKey, "token", "of another", "holder", "another", "since", "now"}, []any{"PEXPIRE", leaseKey, 60_000})
 }
 
+// twice is how many keys SCAN may return once more where nearly all keys go: Redis shrinks the table under it.
+const twice = 5
+
 // everyKeyKnown is where the run has come to its end: what was not evicted was asked for and got no answer.
 func everyKeyKnown(t *testing.T, _ *redis.Client, r *janitor.Report, gone int64) {
 	t.Helper()
-	if n := r.Totals; n.Evicted > gone || n.Evicted+n.Uncertain < few || n.Failed+n.Vanished+n.Refreshed != 0 {
+	if n := r.Totals; n.Evicted > gone || n.Evicted+n.Uncertain < few || n.Failed+n.Refreshed != 0 || n.Vanished > twice {
 		t.Errorf("of %d keys %d are gone; the report says %+v", few, gone, n)
 	}
 }

@@ -268,7 +268,7 @@ func TestNotOneTouchedSessionIsLostWhereARuleAsksForIdleness(t *testing.T) {
 			if r.Outcome != janitor.Evicted || f.Evicted < n/10 || secured < n/100 || f.Refreshed+f.Kept.NotIdle == 0 {
 				t.Errorf("that shows little: %s, %+v", r.Message, f)
 			}
-			if f.Matched != n {
+			if f.Matched < n || f.Matched > n+twice {
 				t.Errorf("%d of %d sessions are accounted for: %+v", f.Matched, n, f)
 			}
 		})
@@ -291,6 +291,8 @@ func TestWhatChangesBetweenDecisionAndDeletionIsCountedAsWhatItIs(t *testing.T) 
 			s := redistest.Start(t)
 			c := s.Client()
 			sow(t, c, n, 3*time.Minute, 290*time.Second, "redis.call('SET', key, 'a session', 'PX', ttl)")
+			// With these the table is never nearly empty: Redis would shrink it, and SCAN return a key twice.
+			do(t, c, []any{"EVAL", "for i = 1, ARGV[1] do redis.call('SET', 'other:' .. i, 'v') end return 1", 0, n / 4})
 			p := redistest.Proxy(t, s.Addr)
 			var mu sync.Mutex
 			stay, vanish := map[string]bool{}, map[string]bool{}
