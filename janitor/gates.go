@@ -104,7 +104,7 @@ func (n *nodeJob) choosePace() (err error) {
 		return err
 	}
 	n.report.Pace = n.pace.Name
-	n.pipelines = pace.NewSizer(n.pace.Slice, 50, n.pace.Page, &n.floor)
+	n.pipelines = pace.NewSizer(n.pace, 50, n.pace.Page, &n.floor)
 	return nil
 }
 

@@ -30,7 +30,7 @@ type candidate struct {
 // stays, and last where it is replaced.
 func (r *restoring) visit(ctx context.Context, carryOut func(context.Context, *receiver) error) error {
 	for _, to := range r.servers {
-		to.sizer = pace.NewSizer(to.pace.Slice, min(20, to.pace.Keys), to.pace.Keys, &to.floor)
+		to.sizer = pace.NewSizer(to.pace, min(20, to.pace.Keys), to.pace.Keys, &to.floor)
 	}
 	blocks := r.file.Blocks()
 	for i := range blocks {

@@ -60,15 +60,17 @@ func (n *nodeJob) survey(ctx context.Context, draws int) error {
 	return err
 }
 
-// measureFloor finds what a round trip costs before the server does any work.
+// measureFloor finds what a round trip costs before the server does any work. A server that is far away is asked less.
 func (n *nodeJob) measureFloor(ctx context.Context) error {
-	for range 3 {
+	var trips []time.Duration
+	for begun := time.Now(); len(trips) < 3 || len(trips) < 9 && time.Since(begun) < 50*time.Millisecond; {
 		trip, err := n.node.Ping(ctx)
 		if err != nil {
 			return err
 		}
-		n.floor.Saw(trip)
+		trips = append(trips, trip)
 	}
+	n.floor.Began(trips)
 	return nil
 }
 
@@ -115,7 +117,7 @@ func (n *nodeJob) count(ctx context.Context, match string) (*ttlpolicy.Census, e
 
 // scan looks at keys in SCAN's order until it has seen limit of them, or all.
 func (n *nodeJob) scan(ctx context.Context, census *ttlpolicy.Census, match string, limit int) error {
-	pages := pace.NewSizer(n.pace.Slice, 16, n.pace.Page, &n.floor)
+	pages := pace.NewSizer(n.pace, 16, n.pace.Page, &n.floor)
 	cursor, seen := uint64(0), 0
 	for {
 		if ctx.Err() != nil {

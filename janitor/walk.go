@@ -40,7 +40,7 @@ func (n *nodeJob) walk(ctx context.Context, cuts, earlier []ttlpolicy.Cut) (*ttl
 		census: ttlpolicy.NewCensus(n.level, n.rules),
 		open:   make([]openBatch, len(n.rules)),
 		queue:  make(chan parcel, n.pace.Ahead),
-		sizer:  pace.NewSizer(n.pace.Slice, min(20, n.pace.Keys), n.pace.Keys, &n.floor),
+		sizer:  pace.NewSizer(n.pace, min(20, n.pace.Keys), n.pace.Keys, &n.floor),
 		remove: n.node.Evict,
 	}
 	if !n.acts() {
@@ -158,7 +158,7 @@ func (w *walker) match() string {
 }
 
 func (w *walker) scan(ctx context.Context, pages chan<- []string) error {
-	sizer := pace.NewSizer(w.pace.Slice, 16, w.pace.Page, &w.nodeJob.floor)
+	sizer := pace.NewSizer(w.pace, 16, w.pace.Page, &w.nodeJob.floor)
 	match := w.match()
 	for cursor := uint64(0); ; {
 		keys, next, err := w.page(ctx, sizer, cursor, match)

@@ -63,8 +63,7 @@ func (g *Governor) Run(ctx context.Context, command func() error) error {
 	}
 	start := time.Now()
 	err := command()
-	held := max(time.Since(start)-g.floor.Trip(), 0)
-	g.rest(ctx, time.Duration(float64(held)*g.pace.Rest))
+	g.rest(ctx, g.pace.RestAfter(time.Since(start), g.floor))
 	return err
 }
 

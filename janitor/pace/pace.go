@@ -4,6 +4,7 @@ package pace
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -58,6 +59,10 @@ func For(name string, level ttlpolicy.Level) (Pace, error) {
 	return Pace{}, fmt.Errorf("pace %q is unknown; use auto, gentle, balanced or fast", name)
 }
 
+// inFront is how many slices a command may take where others of ours may have been in front of it: what takes longer
+// is too large by itself.
+const inFront = 3
+
 // closeBy is the round trip up to which a server is close: on this machine, or in the same rack.
 const closeBy = 250 * time.Microsecond
 
@@ -75,19 +80,37 @@ func (p Pace) At(trip time.Duration) Pace {
 	return p
 }
 
+// RestAfter is how long to wait after a command that was back after trip. From a server that is far away the next
+// one's way is a part of the rest.
+func (p Pace) RestAfter(trip time.Duration, floor *Floor) time.Duration {
+	rest := time.Duration(float64(floor.Held(trip)) * p.Rest)
+	if way := floor.Trip(); way > closeBy {
+		rest -= way
+	}
+	return max(rest, 0)
+}
+
 // Sizer finds how many units (keys, COUNT) one command may take on, from the time that earlier
-// ones held the server: their round trip less its floor. It is safe for concurrent use.
+// ones held the server. It is safe for concurrent use.
 type Sizer struct {
 	mu       sync.Mutex
 	slice    time.Duration
 	low, top float64
 	size     float64
 	floor    *Floor
+	// recent are what the last commands took for a unit, in ns. Where several are under way a command may have
+	// waited for others of ours, so the least of a few tells what it took itself.
+	recent []float64
+	few    int
 }
 
 // NewSizer begins small, since nothing is known yet of the keys or the server.
-func NewSizer(slice time.Duration, low, top int, floor *Floor) *Sizer {
-	return &Sizer{slice: slice, low: float64(low), top: float64(top), size: float64(low), floor: floor}
+func NewSizer(p Pace, low, top int, floor *Floor) *Sizer {
+	few := 1
+	if p.AtOnce != 1 {
+		few = 4
+	}
+	return &Sizer{slice: p.Slice, low: float64(low), top: float64(top), size: float64(low), floor: floor, few: few}
 }
 
 // Size is how many units the next command may take on.
@@ -99,13 +122,18 @@ func (s *Sizer) Size() int {
 
 // Took tells how long the round trip of a command with n units was.
 func (s *Sizer) Took(n int, trip time.Duration) {
-	held := trip - s.floor.Trip()
+	held := s.floor.Held(trip)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.recent = append(s.recent, float64(held)/float64(max(n, 1))); len(s.recent) > s.few {
+		s.recent = s.recent[1:]
+	}
+	least := time.Duration(slices.Min(s.recent) * float64(n))
 	switch {
-	case held > s.slice:
+	case held > inFront*s.slice || least > s.slice && len(s.recent) == s.few:
 		s.size = max(s.low, min(s.size, float64(n))*0.7)
-	case held < s.slice/2 && float64(n) >= s.size*0.9:
+		s.recent = s.recent[:0]
+	case least < s.slice/2 && float64(n) >= s.size*0.9:
 		// Only a full command says that a larger one would fit.
 		s.size = min(s.top, s.size*1.5)
 	}
@@ -118,24 +146,44 @@ func (s *Sizer) Shrink() {
 	s.size = max(1, s.size/4)
 }
 
-// Floor is the shortest round trip seen: what a command costs before the server works on it.
+// Floor is what a round trip costs before the server works on it. It is safe for concurrent use.
 type Floor struct {
-	mu   sync.Mutex
-	trip time.Duration
+	mu       sync.Mutex
+	shortest time.Duration
+	usual    time.Duration
+}
+
+// Began tells of round trips from before there was any work, at least one: their median is the usual one. Later ones
+// would have waited for the janitor's own commands.
+func (f *Floor) Began(trips []time.Duration) {
+	sorted := slices.Clone(trips)
+	slices.Sort(sorted)
+	f.Saw(sorted[0])
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.usual = sorted[len(sorted)/2]
 }
 
 // Saw tells of one round trip.
 func (f *Floor) Saw(trip time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.trip == 0 || trip < f.trip {
-		f.trip = trip
+	if f.shortest == 0 || trip < f.shortest {
+		f.shortest = trip
 	}
 }
 
-// Trip is the floor, 0 while nothing was seen.
+// Trip is the shortest round trip, 0 while nothing was seen.
 func (f *Floor) Trip() time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.trip
+	return f.shortest
+}
+
+// Held is how long a command held the server that was back after trip: what lies above a usual round trip, since a
+// network's unevenness is not the server's. Where the first ones were slow, for others' sake, twice the shortest counts.
+func (f *Floor) Held(trip time.Duration) time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return max(trip-max(f.shortest, min(f.usual, 2*f.shortest)), 0)
 }

@@ -70,7 +70,7 @@ func TestCommandsGrowToWhatTheSliceAllowsAndNoFurther(t *testing.T) {
 		floor := &pace.Floor{}
 		floor.Saw(100 * time.Microsecond)
 		const slice = time.Millisecond
-		s := pace.NewSizer(slice, 10, 500, floor)
+		s := pace.NewSizer(pace.Pace{Slice: slice, AtOnce: 1}, 10, 500, floor)
 		for range 200 {
 			n := s.Size()
 			noise := time.Duration(random.Int64N(int64(20 * time.Microsecond)))
@@ -87,7 +87,7 @@ func TestCommandsGrowToWhatTheSliceAllowsAndNoFurther(t *testing.T) {
 }
 
 func TestOneSlowCommandShrinksTheNextAndATooLargeReplyShrinksItMore(t *testing.T) {
-	s := pace.NewSizer(time.Millisecond, 10, 500, &pace.Floor{})
+	s := pace.NewSizer(pace.Pace{Slice: time.Millisecond, AtOnce: 1}, 10, 500, &pace.Floor{})
 	for range 50 {
 		s.Took(s.Size(), time.Microsecond)
 	}
@@ -106,7 +106,7 @@ func TestOneSlowCommandShrinksTheNextAndATooLargeReplyShrinksItMore(t *testing.T
 }
 
 func TestAShortCommandDoesNotSayThatALargerOneWouldFit(t *testing.T) {
-	s := pace.NewSizer(time.Millisecond, 100, 500, &pace.Floor{})
+	s := pace.NewSizer(pace.Pace{Slice: time.Millisecond, AtOnce: 1}, 100, 500, &pace.Floor{})
 	for range 50 {
 		s.Took(3, time.Microsecond)
 	}
@@ -115,9 +115,45 @@ func TestAShortCommandDoesNotSayThatALargerOneWouldFit(t *testing.T) {
 	}
 }
 
+// Of several that are under way, each may have waited for the others.
+func TestWaitingForOnesOwnCommandsDoesNotMakeThemSmaller(t *testing.T) {
+	const slice = time.Millisecond
+	s := pace.NewSizer(pace.Pace{Slice: slice, AtOnce: 3}, 20, 400, &pace.Floor{})
+	for i := range 100 {
+		waited := time.Duration(i%4) * 600 * time.Microsecond
+		s.Took(s.Size(), time.Duration(s.Size())*time.Microsecond+waited)
+	}
+	if s.Size() != 400 {
+		t.Errorf("commands of 0.4 ms that wait for each other stay at %d units, not 400", s.Size())
+	}
+}
+
+func TestBesideOthersACommandThatIsTooLargeBecomesSmallerAllTheSame(t *testing.T) {
+	for name, each := range map[string]time.Duration{"by a half": 1500 * time.Microsecond, "by far": 10 * time.Millisecond} {
+		s := pace.NewSizer(pace.Pace{Slice: time.Millisecond, AtOnce: 3}, 20, 400, &pace.Floor{})
+		for range 50 {
+			s.Took(s.Size(), 0)
+		}
+		perUnit := each / 400
+		for range 40 {
+			s.Took(s.Size(), time.Duration(s.Size())*perUnit)
+		}
+		if held := time.Duration(s.Size()) * perUnit; held > time.Millisecond && s.Size() > 20 {
+			t.Errorf("too large %s: commands of %d units still hold the server for %v", name, s.Size(), held)
+		}
+	}
+	s := pace.NewSizer(pace.Pace{Slice: time.Millisecond}, 20, 400, &pace.Floor{})
+	for range 50 {
+		s.Took(s.Size(), 0)
+	}
+	if s.Took(400, 4*time.Millisecond); s.Size() == 400 {
+		t.Error("a command of four slices is waited for to come again")
+	}
+}
+
 func TestTheFloorIsTheShortestTrip(t *testing.T) {
 	f := &pace.Floor{}
-	if f.Trip() != 0 {
+	if f.Trip() != 0 || f.Held(time.Second) != time.Second {
 		t.Error("a floor nobody has seen is known")
 	}
 	for _, trip := range []time.Duration{3, 1, 2} {
@@ -125,6 +161,45 @@ func TestTheFloorIsTheShortestTrip(t *testing.T) {
 	}
 	if f.Trip() != 1 {
 		t.Errorf("got %v", f.Trip())
+	}
+}
+
+func TestTheUnevennessOfANetworkIsNotTakenForTheServersTime(t *testing.T) {
+	const us = time.Microsecond
+	for _, c := range []struct {
+		name       string
+		first      []time.Duration
+		later      time.Duration
+		trip, held time.Duration
+	}{
+		{"as usual", []time.Duration{1300 * us, 1100 * us, 1200 * us}, 1150 * us, 1200 * us, 0},
+		{"above it", []time.Duration{1300 * us, 1100 * us, 1200 * us}, 1150 * us, 1500 * us, 300 * us},
+		{"below it", []time.Duration{1300 * us, 1100 * us, 1200 * us}, 1150 * us, 1000 * us, 0},
+		{"others were at work at first", []time.Duration{9000 * us, 8000 * us, 9000 * us}, 1000 * us, 3000 * us, 1000 * us},
+		{"one trip", []time.Duration{100 * us}, 100 * us, 350 * us, 250 * us},
+	} {
+		f := &pace.Floor{}
+		f.Began(c.first)
+		f.Saw(c.later)
+		if got := f.Held(c.trip); got != c.held {
+			t.Errorf("%s: %v, want %v", c.name, got, c.held)
+		}
+	}
+}
+
+func TestFarOffTheWayIsAPartOfTheRest(t *testing.T) {
+	const us = time.Microsecond
+	for _, c := range []struct{ way, trip, rest time.Duration }{
+		{50 * us, 250 * us, 400 * us},
+		{1000 * us, 1200 * us, 0},
+		{1000 * us, 2000 * us, 1000 * us},
+		{20_000 * us, 20_400 * us, 0},
+	} {
+		f := &pace.Floor{}
+		f.Saw(c.way)
+		if got := (pace.Pace{Rest: 2}).RestAfter(c.trip, f); got != c.rest {
+			t.Errorf("%v away, after %v: %v, want %v", c.way, c.trip, got, c.rest)
+		}
 	}
 }
 
