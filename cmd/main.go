@@ -21,6 +21,7 @@ import (
 
 	"redis-janitor/cmd/view"
 	"redis-janitor/janitor"
+	"redis-janitor/janitor/health"
 )
 
 // System is everything outside of the process that a command may touch. Tests bring their own.
@@ -102,6 +103,9 @@ func Run(ctx context.Context, sys System) int {
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		err = sys.written(out.err) // cobra's help does not look
+	}
+	if err != nil && out.err != nil && calledCommand(root, sys.Args) == "check" {
+		return int(health.Unknown)
 	}
 	var ended exit
 	switch {

@@ -99,10 +99,11 @@ func (n *nodeJob) read(ctx context.Context) error {
 
 // choosePace fits pipelines and batches to the level.
 func (n *nodeJob) choosePace() (err error) {
-	n.pace, err = pace.For(n.req.Pace, n.level)
+	n.asked, err = pace.For(n.req.Pace, n.level)
 	if err != nil {
 		return err
 	}
+	n.pace = n.asked
 	n.report.Pace = n.pace.Name
 	n.pipelines = pace.NewSizer(n.pace, 50, n.pace.Page, &n.floor)
 	return nil

@@ -150,7 +150,8 @@ type nodeJob struct {
 	info    keyspace.Info
 	reading probe.Reading
 	level   ttlpolicy.Level
-	pace    pace.Pace
+	asked   pace.Pace // as the request or the level has it
+	pace    pace.Pace // fitted to the distance
 
 	zero          time.Time // the survey's time zero
 	surveyedLevel ttlpolicy.Level
@@ -431,7 +432,7 @@ func (n *nodeJob) walkAll(ctx context.Context) error {
 	} else {
 		n.ledger.again()
 	}
-	n.pace = n.pace.At(n.floor.Trip()) // the survey has seen how far it is
+	n.pace = n.asked.At(n.floor.Trip()) // by now the survey has seen how far it is
 	n.governor = pace.NewGovernor(n.pace, &n.floor)
 	stop := n.watch(ctx)
 	err := n.evict(ctx)

@@ -157,6 +157,7 @@ func (r *restoring) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	calm.Keys, calm.AtOnce = 200, 1 // it sends one pipeline at a time
 	r.servers = map[*keyspace.Node]*receiver{}
 	for _, n := range r.nodes {
 		n.pace, n.report.Pace = calm, calm.Name

@@ -117,7 +117,9 @@ func (n *nodeJob) count(ctx context.Context, match string) (*ttlpolicy.Census, e
 
 // scan looks at keys in SCAN's order until it has seen limit of them, or all.
 func (n *nodeJob) scan(ctx context.Context, census *ttlpolicy.Census, match string, limit int) error {
-	pages := pace.NewSizer(n.pace, 16, n.pace.Page, &n.floor)
+	alone := n.pace
+	alone.AtOnce = 1 // whatever the walk may do later
+	pages := pace.NewSizer(alone, 16, alone.Page, &n.floor)
 	cursor, seen := uint64(0), 0
 	for {
 		if ctx.Err() != nil {

@@ -40,8 +40,10 @@ func (n *nodeJob) walk(ctx context.Context, cuts, earlier []ttlpolicy.Cut) (*ttl
 		census: ttlpolicy.NewCensus(n.level, n.rules),
 		open:   make([]openBatch, len(n.rules)),
 		queue:  make(chan parcel, n.pace.Ahead),
-		sizer:  pace.NewSizer(n.pace, min(20, n.pace.Keys), n.pace.Keys, &n.floor),
 		remove: n.node.Evict,
+	}
+	for range n.rules {
+		w.sizers = append(w.sizers, pace.NewSizer(n.pace, min(20, n.pace.Keys), n.pace.Keys, &n.floor))
 	}
 	if !n.acts() {
 		w.remove = n.node.Rehearse
@@ -95,7 +97,7 @@ type walker struct {
 	census        *ttlpolicy.Census
 	open          []openBatch
 	queue         chan parcel
-	sizer         *pace.Sizer
+	sizers        []*pace.Sizer // a family's each: what a key costs differs by its type and its rule
 	remove        remover
 	seen          int64
 	direct        bool // keys are judged in the batch that evicts them
@@ -304,7 +306,7 @@ func (w *walker) collect(ctx context.Context, k found, size float64, ttl int64) 
 // batchSize is how many keys of a family make a batch: no more than the pace allows by time and by
 // bytes.
 func (w *walker) batchSize(family int) int {
-	size := w.sizer.Size()
+	size := w.sizers[family].Size()
 	if mean, _ := w.ledger.family(family); mean > 0 {
 		size = min(size, int(float64(w.batchBytes())/mean))
 	}
@@ -384,7 +386,7 @@ func (w *walker) carryOut(ctx context.Context, p parcel) {
 		}
 		if err == nil {
 			w.setbacks.Store(0)
-			w.sizer.Took(len(p.keys)-len(rest.keys), took)
+			w.sizers[p.family].Took(len(p.keys)-len(rest.keys), took)
 		} else if err = w.overcome(ctx, err); err != nil {
 			w.ledger.release(rest.sizes)
 			w.ledger.stop(reasonOf(err), err)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"redis-janitor/janitor/statefile"
@@ -99,7 +100,9 @@ func remember(ctx context.Context, file string, seen []observation) (before, aft
 // ours tells a broken history from somebody else's file. Zeros alone are what some file systems leave of a file that was
 // written right before the power went.
 func ours(content []byte) bool {
-	return bytes.Contains(content, []byte(schemaPrefix)) || len(bytes.Trim(content, "\x00")) == 0
+	const begins = `{"schema":"` + schemaPrefix
+	torn := strings.HasPrefix(begins, string(content[:min(len(content), len(begins))]))
+	return torn || strings.HasPrefix(string(content), begins) || len(bytes.Trim(content, "\x00")) == 0
 }
 
 // parse reads a history strictly: half of one would make up trends.

@@ -215,6 +215,7 @@ func TestAFileThatHoldsSomethingElseStaysAsItIs(t *testing.T) {
 		"not a mapping": `[]`,
 		"binary":        "\x00\x01\xff",
 		"text":          "root:x:0:0:root:/root:/bin/bash\n",
+		"of ours":       "see redis-janitor/check-state/v1",
 	} {
 		file := filepath.Join(t.TempDir(), "check.json")
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
@@ -232,6 +233,7 @@ func TestAFileThatHoldsSomethingElseStaysAsItIs(t *testing.T) {
 func TestABrokenHistoryIsSetAsideWithAWord(t *testing.T) {
 	for name, content := range map[string]string{
 		"torn":            `{"schema":"redis-janitor/check-state/v1","nodes":[{"addr":"a:`,
+		"torn early":      `{"sch`,
 		"zeros":           strings.Repeat("\x00", 4096),
 		"another version": `{"schema":"redis-janitor/check-state/v9","nodes":[]}`,
 		"wrong types":     `{"schema":"redis-janitor/check-state/v1","nodes":[{"addr":7}]}`,

@@ -81,11 +81,11 @@ func (p Pace) At(trip time.Duration) Pace {
 }
 
 // RestAfter is how long to wait after a command that was back after trip. From a server that is far away the next
-// one's way is a part of the rest.
+// one's way is a part of the rest, as far as none of the others that are under way is there meanwhile.
 func (p Pace) RestAfter(trip time.Duration, floor *Floor) time.Duration {
 	rest := time.Duration(float64(floor.Held(trip)) * p.Rest)
 	if way := floor.Trip(); way > closeBy {
-		rest -= way
+		rest -= way / time.Duration(max(p.AtOnce, 1))
 	}
 	return max(rest, 0)
 }
@@ -133,7 +133,7 @@ func (s *Sizer) Took(n int, trip time.Duration) {
 	case held > inFront*s.slice || least > s.slice && len(s.recent) == s.few:
 		s.size = max(s.low, min(s.size, float64(n))*0.7)
 		s.recent = s.recent[:0]
-	case least < s.slice/2 && float64(n) >= s.size*0.9:
+	case held <= s.slice && least < s.slice/2 && float64(n) >= s.size*0.9:
 		// Only a full command says that a larger one would fit.
 		s.size = min(s.top, s.size*1.5)
 	}
@@ -158,10 +158,9 @@ type Floor struct {
 func (f *Floor) Began(trips []time.Duration) {
 	sorted := slices.Clone(trips)
 	slices.Sort(sorted)
-	f.Saw(sorted[0])
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.usual = sorted[len(sorted)/2]
+	f.shortest, f.usual = sorted[0], sorted[len(sorted)/2]
 }
 
 // Saw tells of one round trip.
@@ -180,10 +179,15 @@ func (f *Floor) Trip() time.Duration {
 	return f.shortest
 }
 
+// mostUneven bounds what may pass for a network's unevenness: a command may hold the server unseen for as long.
+const mostUneven = 500 * time.Microsecond
+
 // Held is how long a command held the server that was back after trip: what lies above a usual round trip, since a
-// network's unevenness is not the server's. Where the first ones were slow, for others' sake, twice the shortest counts.
+// network's unevenness is not the server's. The first round trips may have been slow for others' sake, so no more than
+// twice the shortest passes for usual.
 func (f *Floor) Held(trip time.Duration) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return max(trip-max(f.shortest, min(f.usual, 2*f.shortest)), 0)
+	usual := min(f.usual, 2*f.shortest, f.shortest+mostUneven)
+	return max(trip-max(f.shortest, usual), 0)
 }

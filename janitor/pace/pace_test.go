@@ -56,6 +56,9 @@ func TestCloseByNoCommandIsLargerThanFarOffAndNonePagesAhead(t *testing.T) {
 		if far.At(5*time.Millisecond) != far || far.At(0) != far {
 			t.Errorf("%s: far off, or at an unknown distance, the pace changed", name)
 		}
+		if far.AtOnce > 0 && (near.AtOnce == 0 || near.AtOnce > far.AtOnce) {
+			t.Errorf("%s: %d at once close by, %d far off", name, near.AtOnce, far.AtOnce)
+		}
 		if near.Slice != far.Slice || near.Bytes != far.Bytes || near.Rest != far.Rest {
 			t.Errorf("%s: the distance changed what the pace promises: %+v, %+v", name, near, far)
 		}
@@ -142,7 +145,11 @@ func TestBesideOthersACommandThatIsTooLargeBecomesSmallerAllTheSame(t *testing.T
 			t.Errorf("too large %s: commands of %d units still hold the server for %v", name, s.Size(), held)
 		}
 	}
-	s := pace.NewSizer(pace.Pace{Slice: time.Millisecond}, 20, 400, &pace.Floor{})
+	s := pace.NewSizer(pace.Pace{Slice: time.Millisecond, AtOnce: 3}, 20, 400, &pace.Floor{})
+	s.Took(20, time.Microsecond)
+	if s.Took(s.Size(), 2*time.Millisecond); s.Size() > 30 {
+		t.Errorf("right after a command of two slices they grew to %d units, since one before was cheap", s.Size())
+	}
 	for range 50 {
 		s.Took(s.Size(), 0)
 	}
@@ -175,7 +182,8 @@ func TestTheUnevennessOfANetworkIsNotTakenForTheServersTime(t *testing.T) {
 		{"as usual", []time.Duration{1300 * us, 1100 * us, 1200 * us}, 1150 * us, 1200 * us, 0},
 		{"above it", []time.Duration{1300 * us, 1100 * us, 1200 * us}, 1150 * us, 1500 * us, 300 * us},
 		{"below it", []time.Duration{1300 * us, 1100 * us, 1200 * us}, 1150 * us, 1000 * us, 0},
-		{"others were at work at first", []time.Duration{9000 * us, 8000 * us, 9000 * us}, 1000 * us, 3000 * us, 1000 * us},
+		{"others were at work at first", []time.Duration{9000 * us, 8000 * us, 9000 * us}, 1000 * us, 3000 * us, 1500 * us},
+		{"a very uneven way", []time.Duration{5000 * us, 9000 * us, 9500 * us}, 6000 * us, 9000 * us, 3500 * us},
 		{"one trip", []time.Duration{100 * us}, 100 * us, 350 * us, 250 * us},
 	} {
 		f := &pace.Floor{}
@@ -189,16 +197,20 @@ func TestTheUnevennessOfANetworkIsNotTakenForTheServersTime(t *testing.T) {
 
 func TestFarOffTheWayIsAPartOfTheRest(t *testing.T) {
 	const us = time.Microsecond
-	for _, c := range []struct{ way, trip, rest time.Duration }{
-		{50 * us, 250 * us, 400 * us},
-		{1000 * us, 1200 * us, 0},
-		{1000 * us, 2000 * us, 1000 * us},
-		{20_000 * us, 20_400 * us, 0},
+	for _, c := range []struct {
+		atOnce          int
+		way, trip, rest time.Duration
+	}{
+		{1, 50 * us, 250 * us, 400 * us},
+		{1, 1000 * us, 1200 * us, 0},
+		{1, 1000 * us, 2000 * us, 1000 * us},
+		{1, 20_000 * us, 20_400 * us, 0},
+		{4, 1000 * us, 2000 * us, 1750 * us}, // the others are at the server meanwhile
 	} {
 		f := &pace.Floor{}
 		f.Saw(c.way)
-		if got := (pace.Pace{Rest: 2}).RestAfter(c.trip, f); got != c.rest {
-			t.Errorf("%v away, after %v: %v, want %v", c.way, c.trip, got, c.rest)
+		if got := (pace.Pace{Rest: 2, AtOnce: c.atOnce}).RestAfter(c.trip, f); got != c.rest {
+			t.Errorf("%v away, %d at once, after %v: %v, want %v", c.way, c.atOnce, c.trip, got, c.rest)
 		}
 	}
 }
