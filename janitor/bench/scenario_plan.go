@@ -84,7 +84,7 @@ func (g *growing) section() section {
 		goal{"time of `plan` over the larger keyspace, s", "< 1", seconds2(spreadOf(large.plans)), spreadOf(large.plans).Median < 1})
 	return section{name: "plan", title: "Ten times the keys", goals: goals,
 		text: "`plan` samples, so its work must not grow with the keyspace; `execute` walks, so its memory must not. Commands are those\n" +
-			"that the server ran for a plan: where they are as many for both and take longer over more keys, it is because a key\n" +
+			"that the server ran for a plan: where as many take longer over more keys, the likeliest reason is that a key\n" +
 			"drawn at random is less often in a processor's cache.\n\n" +
 			table([]string{"keys", "commands", "`plan`, s", "peak, MB", "`execute --pace fast`, s", "peak, MB"}, rows)}
 }
