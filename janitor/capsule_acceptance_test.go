@@ -314,7 +314,8 @@ func TestAFullDiskDeletesNothingThatIsNotStored(t *testing.T) {
 			if !strings.Contains(r.Message, file) || r.Hint == "" {
 				t.Errorf("%s (%s)", r.Message, r.Hint)
 			}
-			if blocks > 1 && len(left) == len(before) {
+			// Into 4 KiB a first batch may go or may not, by the random values in it.
+			if blocks > 8 && len(left) == len(before) {
 				t.Error("nothing was deleted")
 			}
 			if len(left) < len(before) {
