@@ -56,6 +56,16 @@ func startServer() *server {
 
 func (s *server) close() { s.host.close() }
 
+// ran is how often the server has run each command since its statistics were reset, and how many that are.
+func (s *server) ran(ctx context.Context) (commands map[string]int64, total int64) {
+	commands = s.CommandStats(ctx)
+	delete(commands, "config|resetstat") // ours
+	for _, calls := range commands {
+		total += calls
+	}
+	return commands, total
+}
+
 func (s *server) snapshotPath() string { return filepath.Join(s.Dir, "kept.rdb") }
 
 // save keeps the keyspace as it is now.
