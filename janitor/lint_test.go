@@ -37,7 +37,7 @@ func TestARuleThatTheKeysDoNotBearOutIsCalledOutWithWhatToWriteInstead(t *testin
 		from, to time.Duration // the TTLs there are
 		want     map[string][]string
 	}{
-		{"the notes' rule: 0 < TTL < 3600 of a lifetime of 3600 s", time.Hour, time.Second, 0, time.Hour, map[string][]string{
+		{"the notes' rule: 0 < TTL < 3600 of a lifetime of 3600 s", time.Hour, time.Second, 7 * time.Minute, time.Hour, map[string][]string{
 			"rule_matches_almost_all": {"older_than 1s at force", "write older_than: {force: 3", "0s if all of them may go"},
 		}},
 		{"a lifetime that no writer gives", 2 * time.Hour, 0, 0, time.Hour, map[string][]string{
