@@ -88,7 +88,12 @@ func Replace(name string, mode fs.FileMode, content []byte) error {
 	// A name that ends differently from the file's own, so that no collector of *.prom files takes up half of one.
 	temp, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*.tmp")
 	if err != nil {
-		return err
+		// Of the file that was asked for, not of the name made up here.
+		var cause *fs.PathError
+		if errors.As(err, &cause) {
+			err = cause.Err
+		}
+		return fmt.Errorf("write %s: %w: give the name of a file in a folder that exists and can be written to", name, err)
 	}
 	_, err = temp.Write(content)
 	if err == nil {

@@ -78,6 +78,14 @@ func write(t *testing.T, file, content string) {
 	}
 }
 
+func TestAFolderThatIsNotThereIsNamedByTheFileAskedFor(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "none", "f")
+	err := statefile.Replace(file, 0o600, nil)
+	if want := "write " + file + ": no such file or directory: give the name of a file in a folder that exists and can be written to"; !errors.Is(err, fs.ErrNotExist) || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
 func TestAChangeThatFailsLeavesTheFileAsItWas(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "f")
