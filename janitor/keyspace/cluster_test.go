@@ -50,6 +50,7 @@ func TestTheGuardHoldsOnEveryConnectionOfACluster(t *testing.T) {
 	if len(k.Nodes()) != 3 {
 		t.Fatalf("%d nodes", len(k.Nodes()))
 	}
+	cluster.CatchUp() // with the lease
 	all := slices.Concat(cluster.Masters, cluster.Replicas)
 	for _, s := range all {
 		s.ResetStats()

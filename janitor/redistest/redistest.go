@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -171,14 +172,17 @@ func (s *Server) arguments() []string {
 	return append(arguments, s.args...)
 }
 
-// awaitReady waits for an answer that only our own process can give: another server may sit on the port we wanted.
+// awaitReady waits for an answer that only our own process can give: another server may sit on the port we wanted. It
+// waits for the data too, unless the server is to load them slowly.
 func (s *Server) awaitReady() error {
 	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
 	defer cancel()
 	for {
-		answer, err := s.ask(ctx, "INFO", "server")
+		answer, err := s.ask(ctx, "INFO")
+		ours := strings.Contains(answer, fmt.Sprintf("process_id:%d\r\n", s.PID()))
+		loaded := !strings.Contains(answer, "\r\nloading:1\r\n") || slices.Contains(s.args, "--key-load-delay")
 		switch {
-		case err == nil && strings.Contains(answer, fmt.Sprintf("process_id:%d\r\n", s.PID())):
+		case err == nil && ours && loaded:
 			return nil
 		case err != nil && isReply(err):
 			return nil // NOAUTH or NOPERM: it serves, if not us; a LOADING server answers INFO

@@ -45,9 +45,13 @@ func TestAServerIsGoneWhenItsTestIsOver(t *testing.T) {
 	}
 }
 
-func TestARestartKeepsPortAndFolder(t *testing.T) {
-	s := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+func TestARestartKeepsPortFolderAndData(t *testing.T) {
+	// It answers while it loads, and loads for long enough that a first command would come too early.
+	s := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always", "--loading-process-events-interval-bytes", "1024")
 	ctx := context.Background()
+	if err := s.Client().Eval(ctx, "for i = 1, 300000 do redis.call('SET', 'k' .. i, i) end return 'OK'", nil).Err(); err != nil {
+		t.Fatal(err)
+	}
 	if err := s.Client().Set(ctx, "key", "value", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -60,8 +64,8 @@ func TestARestartKeepsPortAndFolder(t *testing.T) {
 	if s.Addr != addr || s.PID() == pid {
 		t.Fatalf("restarted on %s as %d, was on %s as %d", s.Addr, s.PID(), addr, pid)
 	}
-	if got := s.Client().Get(ctx, "key").Val(); got != "value" {
-		t.Fatalf("after a restart the key holds %q", got)
+	if got, err := s.Client().Get(ctx, "key").Result(); got != "value" {
+		t.Fatalf("after a restart the key holds %q (%v)", got, err)
 	}
 }
 

@@ -2,9 +2,11 @@ package redistest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -178,6 +180,32 @@ func (c *Cluster) agreed(ctx context.Context, s *Server) (missing string, err er
 		return "nodes are missing:\n" + view, nil
 	}
 	return "", nil
+}
+
+// CatchUp waits until every replica has run what its master had when asked, so that later counts of commands are
+// without it.
+func (c *Cluster) CatchUp() {
+	c.tb.Helper()
+	offset := regexp.MustCompile(`\nmaster_repl_offset:(\d+)`)
+	for i, s := range c.Replicas {
+		written := offset.FindStringSubmatch(c.run(c.Masters[i%len(c.Masters)], "INFO", "replication"))
+		await(c.tb, "replica "+s.Addr, func(ctx context.Context) (string, error) {
+			info, err := s.ask(ctx, "INFO", "replication")
+			if err != nil {
+				return "", err
+			}
+			applied := offset.FindStringSubmatch(info)
+			if written == nil || applied == nil {
+				return "a master_repl_offset", nil
+			}
+			want, wantErr := strconv.ParseInt(written[1], 10, 64)
+			got, gotErr := strconv.ParseInt(applied[1], 10, 64)
+			if got < want {
+				return fmt.Sprintf("it is at %d of %d", got, want), errors.Join(wantErr, gotErr)
+			}
+			return "", errors.Join(wantErr, gotErr)
+		})
+	}
 }
 
 // Client is a plain client for the whole cluster, as Server.Client is for one server.
