@@ -60,7 +60,7 @@ func atEviction(p *redistest.FaultProxy, n int, do func()) {
 
 // brisk has a run notice soon that nobody answers.
 func brisk(r *janitor.Request) {
-	r.Connection.ConnectTimeout, r.Connection.CommandTimeout = 300*time.Millisecond, 300*time.Millisecond
+	r.Connection.ConnectTimeout, r.Connection.CommandTimeout = time.Second, time.Second
 }
 
 // keepers are keys that no run below may touch.
@@ -203,7 +203,7 @@ var outages = []outage{
 	{name: "stalled for longer than the timeout", change: brisk,
 		strike: func(t *testing.T, s *redistest.Server, _ *redistest.FaultProxy) {
 			s.Pause()
-			timer := time.AfterFunc(700*time.Millisecond, s.Resume)
+			timer := time.AfterFunc(2500*time.Millisecond, s.Resume)
 			t.Cleanup(func() { timer.Stop() })
 		},
 		outcome: janitor.Evicted, reason: janitor.Exhausted, warning: "uncertain", check: everyKeyKnown},

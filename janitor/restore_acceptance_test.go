@@ -57,7 +57,7 @@ func TestWhatWouldHaveExpiredIsLeftOutUnlessItIsToHaveItsFullTTL(t *testing.T) {
 	c := s.Client()
 	plant(t, c, func(p *planter) {
 		for i := range 100 {
-			p.set(fmt.Sprint("ml_results:soon", i), 700*time.Millisecond)
+			p.set(fmt.Sprint("ml_results:soon", i), 4*time.Second)
 			p.set(fmt.Sprint("ml_results:later", i), time.Hour)
 			p.set(fmt.Sprint("ml_results:never", i), never)
 		}

@@ -82,6 +82,7 @@ func TestPlanForetellsTheBytesThatExecuteFrees(t *testing.T) {
 			for until := time.Now().Add(20 * time.Second); math.Abs(off()) > 0.05 && time.Now().Before(until); {
 				continue
 			}
+			t.Logf("off by %+.1f %%", 100*off())
 			if off := off(); math.Abs(off) > 0.05 {
 				t.Errorf("plan foretells %d bytes, and %.0f are freed: it is off by %+.1f %%", e.Bytes, freed, 100*off)
 			}
@@ -128,12 +129,14 @@ func TestPlanSendsNoMoreCommandsToALargerKeyspace(t *testing.T) {
 					sent[i] += calls
 				}
 			}
+			// Seven times the standard error of 20,000 drawn.
 			ml := r.Nodes[0].Families[0].Estimate
-			if truth := int64(n) * 60 / 100; ml.Eligible < truth*98/100 || ml.Eligible > truth*102/100 {
+			if truth := int64(n) * 60 / 100; ml.Eligible < truth*96/100 || ml.Eligible > truth*104/100 {
 				t.Errorf("of %d keys, %d ml-results are estimated", n, ml.Eligible)
 			}
 		}
 	}
+	t.Logf("%d and %d commands", sent[0], sent[1])
 	if sent[1] > sent[0]+sent[0]/100 {
 		t.Errorf("%d commands for 50,000 keys, %d for ten times as many", sent[0], sent[1])
 	}
