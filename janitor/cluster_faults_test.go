@@ -2,6 +2,7 @@ package janitor_test
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"runtime"
 	"slices"
@@ -179,6 +180,51 @@ func TestAFailoverDuringTheWalkIsFollowed(t *testing.T) {
 				t.Errorf("the row of the failed-over node is %s, a %s; its heir is %s", r.Nodes[place].Addr, r.Nodes[place].Role, heir.Addr)
 			}
 		})
+	}
+}
+
+// Until a replica has taken a lost master's place, none of the others serves a key either.
+func TestWhatAClusterRefusesWhileAMasterIsReplacedIsDoneAfterwards(t *testing.T) {
+	for _, cmd := range []janitor.Command{janitor.Execute, janitor.DryRun} {
+		for _, holdsLease := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, the lease's master: %t", cmd, holdsLease), func(t *testing.T) {
+				cluster := redistest.StartCluster(t, 3, 1)
+				goes, stays := combotStock(6000)
+				fillCluster(t, cluster, append(slices.Clone(goes), stays...)...)
+				all, _ := keysOfAll(t, cluster)
+				refused := 0
+				r := midway(t, cluster.Masters[0], 500, func(string) {
+					lost := slices.IndexFunc(cluster.Masters, func(s *redistest.Server) bool {
+						return (s.Client().Exists(t.Context(), leaseKey).Err() == nil) == holdsLease
+					})
+					cluster.CatchUp()
+					cluster.Masters[lost].Kill()
+					for i, s := range cluster.Masters {
+						for i != lost && !strings.Contains(ask(t, s, "CLUSTER", "INFO"), "cluster_state:fail") {
+							time.Sleep(time.Millisecond)
+						}
+					}
+					cluster.Masters[lost], cluster.Replicas[lost] = cluster.Replicas[lost], cluster.Masters[lost]
+					for i, s := range cluster.Masters {
+						if err := s.Client().Exists(t.Context(), leaseKey).Err(); i != lost && err != nil && strings.HasPrefix(err.Error(), "CLUSTERDOWN") {
+							refused++
+						}
+					}
+				}, command(cmd))
+				if refused == 0 {
+					t.Fatal("no server refused anything: that shows nothing")
+				}
+				if cmd == janitor.DryRun {
+					expect(t, r, janitor.Planned, janitor.Exhausted, janitor.ExitDone)
+					if left, _ := keysOfAll(t, cluster); !maps.Equal(left, all) {
+						t.Error("the keys are others than before")
+					}
+					return
+				}
+				expect(t, r, janitor.Evicted, janitor.Exhausted, janitor.ExitDone)
+				expectOnlyTheseGone(t, cluster, goes, stays, 0)
+			})
+		}
 	}
 }
 

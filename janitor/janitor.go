@@ -379,6 +379,16 @@ func (j *job) work(ctx context.Context) error {
 	if err := j.beginReceipt(); err != nil {
 		return err
 	}
+	// A cluster that is down now is told at once; what goes down later is waited for.
+	err := j.each(ctx, func(n *nodeJob) error {
+		if err := n.node.Serves(ctx); keyspace.KindOf(err) == keyspace.ClusterDown {
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	j.limit = newLimit(j.req.MaxRate)
 	return j.cleanAll(ctx)
 }

@@ -41,6 +41,9 @@ func (w *walker) overcome(ctx context.Context, err error) error {
 		// there again; every new connection makes sure of that.
 		_, err = w.node.Info(ctx)
 		return whyStopped(ctx, err)
+	case kind == keyspace.ClusterDown && w.node.Moves():
+		// Nothing was done: while a primary is being replaced, the others refuse to serve too.
+		return w.await(ctx, func() error { return w.node.Serves(ctx) })
 	}
 	return err
 }
@@ -50,8 +53,8 @@ func (n *nodeJob) lost(err error) bool {
 	switch keyspace.KindOf(err) {
 	case keyspace.Restarted, keyspace.Unreachable, keyspace.Loading:
 		return true
-	case keyspace.ReadOnly:
-		return n.node.Moves() // another one has taken its place, or will
+	case keyspace.ReadOnly, keyspace.ClusterDown:
+		return n.node.Moves() // another one has taken its place or the lost one's, or will
 	}
 	return false
 }
@@ -84,9 +87,18 @@ func (n *nodeJob) reshaped(ctx context.Context) (bool, error) {
 // beginAgain gets ready for another walk from cursor 0, by a fresh survey and under a lease that holds:
 // a cursor means nothing to another run of a server, and neither does what was learnt of its keys.
 func (n *nodeJob) beginAgain(ctx context.Context) error {
-	info, err := n.awaitServer(ctx)
+	var info keyspace.Info
+	err := n.await(ctx, func() (err error) {
+		if info, err = n.node.Meet(ctx); err != nil {
+			return err
+		}
+		if err := info.Ready(n.node.Addr()); err != nil {
+			return err
+		}
+		return n.node.Serves(ctx)
+	})
 	if err != nil {
-		return whyStopped(ctx, err)
+		return err
 	}
 	restarted, was := info.Text("run_id") != n.info.Text("run_id"), n.report.Addr
 	if restarted && n.plan != nil {
@@ -103,7 +115,8 @@ func (n *nodeJob) beginAgain(ctx context.Context) error {
 		if restarted {
 			take = n.lease.Retake
 		}
-		if err := take(ctx); err != nil {
+		// The server that has the lease may learn later than this one that the cluster serves again.
+		if err := n.await(ctx, func() error { return take(ctx) }); err != nil {
 			return fmt.Errorf("begin again on %s: %w", n.node.Addr(), err)
 		}
 	}
@@ -122,14 +135,11 @@ func (n *nodeJob) beginAgain(ctx context.Context) error {
 	return nil
 }
 
-// awaitServer waits for a server that is down or loading, within bounds.
-func (n *nodeJob) awaitServer(ctx context.Context) (keyspace.Info, error) {
+// await asks again and again, within bounds, for as long as a server is down, loading or being replaced.
+func (n *nodeJob) await(ctx context.Context, ask func() error) error {
 	began, patience := time.Now(), n.req.Connection.ConnectTimeout+n.req.Connection.CommandTimeout
 	for {
-		info, err := n.node.Meet(ctx)
-		if err == nil {
-			err = info.Ready(n.node.Addr())
-		}
+		err := ask()
 		switch keyspace.KindOf(err) {
 		case keyspace.Unreachable, keyspace.ReadOnly, keyspace.ClusterDown:
 			if n.node.Moves() {
@@ -138,14 +148,14 @@ func (n *nodeJob) awaitServer(ctx context.Context) (keyspace.Info, error) {
 		case keyspace.Loading:
 			patience = loadingFor
 		default:
-			return info, err
+			return whyStopped(ctx, err)
 		}
 		if time.Since(began) > patience {
-			return info, err
+			return whyStopped(ctx, err)
 		}
 		select {
 		case <-ctx.Done():
-			return info, context.Cause(ctx)
+			return context.Cause(ctx)
 		case <-time.After(knockEvery):
 		}
 	}

@@ -244,6 +244,22 @@ func (n *Node) Meet(ctx context.Context) (Info, error) {
 	return info, nil
 }
 
+// Serves asks whether a cluster's server serves keys at the moment: while a primary is missing none of them does, but where
+// cluster-require-full-coverage is off. The error is then of kind ClusterDown. Outside a cluster, nothing is asked.
+func (n *Node) Serves(ctx context.Context) error {
+	if !n.clustered {
+		return nil
+	}
+	err := n.data.Do(ctx, "pttl", LeaseKey).Err()
+	switch err = fail(ctx, "ask for a key", n.addr, err); KindOf(err) {
+	case Moved, NoPerm:
+		// Another server's key, or none for us to see: that is told by servers that serve (cluster.c, getNodeByQuery; ACLs
+		// come first, and then it shows with the next batch).
+		return nil
+	}
+	return err
+}
+
 // follow goes where the server is now that has this node's keys.
 func (n *Node) follow(ctx context.Context) error {
 	t, slots, err := n.find(ctx, n)
