@@ -228,6 +228,55 @@ func TestWhatAClusterRefusesWhileAMasterIsReplacedIsDoneAfterwards(t *testing.T)
 	}
 }
 
+func TestAMasterThatStaysLostIsNamedAndTheOthersAreDoneWhereTheyServe(t *testing.T) {
+	for _, it := range []struct {
+		fullCoverage string
+		outcome      janitor.Outcome
+		reason       janitor.Reason // also the others'
+		exit         int
+	}{
+		{"no", janitor.Incomplete, janitor.NodeDown, janitor.ExitIncomplete},
+		{"yes", janitor.Failed, "clusterdown", janitor.ExitFailed},
+	} {
+		t.Run(it.fullCoverage, func(t *testing.T) {
+			t.Parallel() // it waits for a minute
+			cluster := redistest.StartCluster(t, 3, 0, "--cluster-require-full-coverage", it.fullCoverage)
+			goes, stays := combotStock(6000)
+			fillCluster(t, cluster, append(slices.Clone(goes), stays...)...)
+			lost := cluster.Masters[1]
+			r := midway(t, cluster.Masters[0], 500, func(string) {
+				lost.Kill()
+				for it.fullCoverage == "yes" && !(strings.Contains(ask(t, cluster.Masters[0], "CLUSTER", "INFO"), "cluster_state:fail") &&
+					strings.Contains(ask(t, cluster.Masters[2], "CLUSTER", "INFO"), "cluster_state:fail")) {
+					time.Sleep(time.Millisecond)
+				}
+			})
+			expect(t, r, it.outcome, it.reason, it.exit)
+			if !strings.Contains(r.Message, lost.Addr+" is down") {
+				t.Errorf("%s does not name %s", r.Message, lost.Addr)
+			}
+			evicted := int64(0)
+			for _, n := range r.Nodes {
+				want := it.reason
+				if n.Addr == lost.Addr {
+					want = janitor.NodeDown
+				} else if it.fullCoverage == "no" {
+					want = janitor.Exhausted
+				}
+				if n.Reason != want {
+					t.Errorf("%s ended with %s, %s, want %s", n.Addr, n.Outcome, n.Reason, want)
+				}
+				for _, f := range n.Families {
+					evicted += f.Evicted
+				}
+			}
+			if evicted == 0 || evicted != r.Totals.Evicted || r.Totals.Failed != 0 {
+				t.Errorf("its servers evicted %d keys; the report says %+v", evicted, r.Totals)
+			}
+		})
+	}
+}
+
 func TestWithAMasterDownTheOthersAreDoneAndItIsNamed(t *testing.T) {
 	for _, holdsLease := range []bool{false, true} {
 		t.Run("with the lease's slot: "+strconv.FormatBool(holdsLease), func(t *testing.T) {
