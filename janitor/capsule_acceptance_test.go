@@ -246,7 +246,8 @@ func TestKilledAtAnyMomentWhatIsGoneIsInTheCapsule(t *testing.T) {
 		plantTypes(t, c, 4000)
 		before := familyKeys(t, c)
 		file := filepath.Join(t.TempDir(), "c")
-		p := start(t, binary, s.Addr, t.TempDir(), "--capsule", file, "--ignore-cooldown", "--pace", "balanced")
+		// The rate has the deletions take a third of a second at least, however fast the machine is.
+		p := start(t, binary, s.Addr, t.TempDir(), "--capsule", file, "--ignore-cooldown", "--pace", "balanced", "--max-rate", "12000")
 		time.Sleep(time.Duration(5+i*6) * time.Millisecond)
 		p.Process.Kill()
 		p.Wait()
@@ -397,7 +398,7 @@ func TestLargeValuesStayAndTheServerIsNotHeldForThem(t *testing.T) {
 		}
 		file := filepath.Join(t.TempDir(), "c")
 		r := clean(t, s, append(taking(file), all)...)
-		if kept := r.Nodes[0].Families[0].Kept.TooLarge; kept != 20 || countKeys(t, c, "ml_results:large*") != 20 || countKeys(t, c, "ml_results:medium*") != 0 {
+		if kept := r.Nodes[0].Families[0].Kept.TooLarge; kept < 20 || kept > 20+twice || countKeys(t, c, "ml_results:large*") != 20 || countKeys(t, c, "ml_results:medium*") != 0 {
 			t.Errorf("%d were too large; %s", kept, r.Message)
 		}
 	})

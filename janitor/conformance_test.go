@@ -123,6 +123,10 @@ var behaviours = []behaviour{
 			for i := range 3000 {
 				p.set("ml_results:"+strconv.Itoa(i), time.Hour)
 			}
+			// With these the table is never nearly empty: Redis would shrink it, and SCAN return a key twice.
+			for i := range 1000 {
+				p.set("user:"+strconv.Itoa(i), time.Hour)
+			}
 		})
 	}, change: []func(*janitor.Request){atLevel(ttlpolicy.Force), calm, noTarget, func(r *janitor.Request) { r.Policy.Memory.Limit = janitor.Limit{Bytes: 1 << 30} }}},
 }

@@ -21,7 +21,7 @@ func keeping(f janitor.Family, newest int) janitor.Family {
 
 func TestAtLeastSoManyOfTheNewestStay(t *testing.T) {
 	hour := func(prefix string, n int) stock {
-		return evenly(prefix, n, time.Minute, time.Hour, bytesEach(200))
+		return evenly(prefix, n, 10*time.Minute, time.Hour, bytesEach(200))
 	}
 	for _, tt := range []struct {
 		name     string
@@ -61,7 +61,8 @@ func TestAtLeastSoManyOfTheNewestStay(t *testing.T) {
 			if off := rehearsed.Totals.Evicted - r.Totals.Evicted; off > int64(tt.together) || -off > int64(tt.together) {
 				t.Errorf("the dry run evicts %d keys, execute %d", rehearsed.Totals.Evicted, r.Totals.Evicted)
 			}
-			if f := r.Nodes[0].Families[0]; f.Kept.Newest != int64(len(byAge)-tt.stock.gone(left)) || f.Evicted != int64(tt.stock.gone(left)) {
+			stayed := int64(len(byAge) - tt.stock.gone(left))
+			if f := r.Nodes[0].Families[0]; f.Kept.Newest < stayed || f.Kept.Newest > stayed+twice || f.Evicted != int64(tt.stock.gone(left)) {
 				t.Errorf("%d keys went: %+v", tt.stock.gone(left), f)
 			}
 			if few := r.Totals.Evicted/10 + int64(tt.together); plan.EligibleLow > r.Totals.Evicted+few || plan.EligibleHigh < r.Totals.Evicted-few || plan.Evict != plan.Eligible {
@@ -77,8 +78,8 @@ func TestAFloorSendsTheNeedOnToTheNextFamily(t *testing.T) {
 			s := startLean(t)
 			c := s.Client()
 			stocks := []stock{
-				evenly("first:", n, time.Minute, time.Hour, bytesEach(1000)),
-				evenly("second:", n, time.Minute, time.Hour, bytesEach(1000)),
+				evenly("first:", n, 10*time.Minute, time.Hour, bytesEach(1000)),
+				evenly("second:", n, 10*time.Minute, time.Hour, bytesEach(1000)),
 			}
 			fill(t, s, writeString, stocks...)
 			// The need is near a third of all, and of the first half four fifths must stay.
@@ -92,10 +93,12 @@ func TestAFloorSendsTheNeedOnToTheNextFamily(t *testing.T) {
 			}
 			for i, family := range stocks {
 				gone := int64(family.gone(left))
-				if wrong := family.outOfOrder(left); wrong > n/100 {
+				if wrong := family.outOfOrder(left); wrong > n/100+buffers/1000 {
 					t.Errorf("of family %d, %d keys went before older ones", i, wrong)
 				}
-				if evict := plan[i].Estimate.Evict; evict < gone*9/10-50 || evict > gone*11/10+50 {
+				// What connections weigh is made up for by keys of a kilobyte of the last family.
+				few := 50 + int64(i)*buffers/1000
+				if evict := plan[i].Estimate.Evict; evict < gone*9/10-few || evict > gone*11/10+few {
 					t.Errorf("plan takes %d keys of family %d, execute %d", evict, i, gone)
 				}
 			}
@@ -134,9 +137,9 @@ func TestAKeyThatWasUsedLatelyStaysAndLookingAtItIsNoUse(t *testing.T) {
 			s := startLean(t)
 			c := s.Client()
 			value := payload(t, c)
-			unused := evenly("first:unused:", n, time.Minute, time.Hour, bytesEach(200))
-			used := evenly("first:used:", n, time.Minute, time.Hour, bytesEach(200))
-			others := evenly("second:", 200, time.Minute, time.Hour, bytesEach(200))
+			unused := evenly("first:unused:", n, 10*time.Minute, time.Hour, bytesEach(200))
+			used := evenly("first:used:", n, 10*time.Minute, time.Hour, bytesEach(200))
+			others := evenly("second:", 200, 10*time.Minute, time.Hour, bytesEach(200))
 			fill(t, s, restored(value, 3*time.Hour), unused, others)
 			fill(t, s, restored(value, 10*time.Minute), used)
 			// Protected keys are looked at like all others.

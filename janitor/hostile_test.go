@@ -196,7 +196,7 @@ func TestKeysThatExpireUnderTheWalkAreNotCountedAsEvicted(t *testing.T) {
 		s := redistest.Start(t)
 		c := s.Client()
 		kept := keepers(t, c)
-		sow(t, c, n, 30*time.Millisecond, 1500*time.Millisecond, "redis.call('SET', key, 'a session', 'PX', ttl)")
+		sow(t, c, n, 30*time.Millisecond, 6*time.Second, "redis.call('SET', key, 'a session', 'PX', ttl)")
 		r := clean(t, s, atLevel(ttlpolicy.Force), calm, all)
 		expect(t, r, janitor.Evicted, janitor.Exhausted, janitor.ExitDone)
 		expired := infoNumber(t, c, "expired_keys")

@@ -83,6 +83,10 @@ type Cluster struct {
 	tb testing.TB
 }
 
+// clusterPatience is after how many milliseconds the nodes of a cluster take each other to have failed. It is long, so that a
+// machine that stands still for a moment is no failure; a test that makes one says less, by --cluster-node-timeout.
+const clusterPatience = "15000"
+
 // StartCluster starts a cluster and waits until every node finds it complete. args go to every node.
 func StartCluster(t testing.TB, masters, replicasPerMaster int, args ...string) *Cluster {
 	t.Helper()
@@ -146,6 +150,11 @@ func startCluster(t testing.TB, masters, replicasPerMaster int, args []string, s
 	}
 	for _, s := range c.nodes() {
 		await(t, "cluster node "+s.Addr, func(ctx context.Context) (string, error) { return c.agreed(ctx, s) })
+	}
+	if argument(args[4:], "--cluster-node-timeout") == "" {
+		for _, s := range c.nodes() { // only now: what each tells the others goes around by this time, too
+			c.run(s, "CONFIG", "SET", "cluster-node-timeout", clusterPatience)
+		}
 	}
 	return c
 }
