@@ -139,7 +139,8 @@ type job struct {
 	limit   *rate.Limiter // keys a second, of all nodes together
 	spent   spent
 	claim   claim
-	telling sync.Mutex // held while warnings are added: nodes work at the same time
+	served  atomic.Bool // a server was surveyed: from then on a cluster that is down was up before
+	telling sync.Mutex  // held while warnings are added: nodes work at the same time
 }
 
 // nodeJob is one server's part of a run.
@@ -379,16 +380,6 @@ func (j *job) work(ctx context.Context) error {
 	if err := j.beginReceipt(); err != nil {
 		return err
 	}
-	// A cluster that is down now is told at once; what goes down later is waited for.
-	err := j.each(ctx, func(n *nodeJob) error {
-		if err := n.node.Serves(ctx); keyspace.KindOf(err) == keyspace.ClusterDown {
-			return err
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
 	j.limit = newLimit(j.req.MaxRate)
 	return j.cleanAll(ctx)
 }
@@ -428,6 +419,7 @@ func (n *nodeJob) walkAll(ctx context.Context) error {
 	if err := n.survey(ctx, draws); err != nil {
 		return err
 	}
+	n.served.Store(true)
 	n.aim()
 	n.estimates()
 	n.lint()

@@ -1,6 +1,7 @@
 package janitor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,7 +44,7 @@ func (w *walker) overcome(ctx context.Context, err error) error {
 		return whyStopped(ctx, err)
 	case kind == keyspace.ClusterDown && w.node.Moves():
 		// Nothing was done: while a primary is being replaced, the others refuse to serve too.
-		return w.await(ctx, func() error { return w.node.Serves(ctx) })
+		return w.await(ctx, func() error { return w.serves(ctx) })
 	}
 	return err
 }
@@ -53,10 +54,17 @@ func (n *nodeJob) lost(err error) bool {
 	switch keyspace.KindOf(err) {
 	case keyspace.Restarted, keyspace.Unreachable, keyspace.Loading:
 		return true
-	case keyspace.ReadOnly, keyspace.ClusterDown:
-		return n.node.Moves() // another one has taken its place or the lost one's, or will
+	case keyspace.ReadOnly:
+		return n.node.Moves() // another one has taken its place, or will
+	case keyspace.ClusterDown:
+		return n.node.Moves() && n.served.Load() // it was up before: another primary is being replaced
 	}
 	return false
+}
+
+// serves asks for a key that the user may read.
+func (n *nodeJob) serves(ctx context.Context) error {
+	return n.node.Serves(ctx, cmp.Or(n.set.Specimen(), keyspace.LeaseKey))
 }
 
 // doubt is for a node that says of keys that another one has them: single slots may be on their way, or
@@ -95,7 +103,7 @@ func (n *nodeJob) beginAgain(ctx context.Context) error {
 		if err := info.Ready(n.node.Addr()); err != nil {
 			return err
 		}
-		return n.node.Serves(ctx)
+		return n.serves(ctx)
 	})
 	if err != nil {
 		return err

@@ -130,6 +130,17 @@ func (s *Set) FixedPrefixHolds(family int, key string) bool {
 	return false
 }
 
+// Specimen returns a name that a family's pattern matches, whether or not there is such a key, and "" where none of the patterns
+// is as simple as a fixed prefix and a star.
+func (s *Set) Specimen() string {
+	for _, r := range s.rules {
+		if name := r.glob.FixedPrefix(); name != "" && r.glob.Match(name) {
+			return name
+		}
+	}
+	return ""
+}
+
 // Superset returns one pattern for SCAN MATCH that every key of every family matches: a lone pattern itself, else the
 // longest common fixed prefix and a star.
 func (s *Set) Superset() string {

@@ -194,6 +194,30 @@ func TestASetKeepsWhatItWasMadeOf(t *testing.T) {
 	}
 }
 
+func TestASpecimenIsAFamilysKey(t *testing.T) {
+	for _, tt := range []struct {
+		match []string
+		want  string
+	}{
+		{[]string{"ml_results:*"}, "ml_results:"},
+		{[]string{"a:*", "a:b:*:c", "a:[bc]?"}, "a:"},
+		{[]string{"celery"}, "celery"},
+		{[]string{`a\*b*`}, "a*b"},
+		{[]string{"a:*:b", "a:?", "*:b", "[ab]"}, ""},
+		{[]string{"*"}, ""},
+		{nil, ""},
+	} {
+		s, err := patterns.NewSet([]patterns.Family{{Name: "f", Match: globs(tt.match...)}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := s.Specimen()
+		if got != tt.want || got != "" && s.Classify(got).Family != 0 {
+			t.Errorf("of %q: %q, want %q", tt.match, got, tt.want)
+		}
+	}
+}
+
 func TestOneMatchArgumentCoversEveryFamily(t *testing.T) {
 	for _, row := range []struct {
 		families [][]string

@@ -245,16 +245,17 @@ func (n *Node) Meet(ctx context.Context) (Info, error) {
 }
 
 // Serves asks whether a cluster's server serves keys at the moment: while a primary is missing none of them does, but where
-// cluster-require-full-coverage is off. The error is then of kind ClusterDown. Outside a cluster, nothing is asked.
-func (n *Node) Serves(ctx context.Context) error {
+// cluster-require-full-coverage is off. The error is then of kind ClusterDown. The key need not exist, nor have its slot here, but
+// has to be one that may be read: ACLs are looked at first. Outside a cluster, nothing is asked.
+func (n *Node) Serves(ctx context.Context, key string) error {
 	if !n.clustered {
 		return nil
 	}
-	err := n.data.Do(ctx, "pttl", LeaseKey).Err()
+	err := n.data.Do(ctx, "pttl", key).Err()
 	switch err = fail(ctx, "ask for a key", n.addr, err); KindOf(err) {
 	case Moved, NoPerm:
-		// Another server's key, or none for us to see: that is told by servers that serve (cluster.c, getNodeByQuery; ACLs
-		// come first, and then it shows with the next batch).
+		// A server that does not serve says so before it names the one that has the slot (cluster.c, getNodeByQuery). Where the
+		// key may not be read it can't be told, and shows with the next batch.
 		return nil
 	}
 	return err
