@@ -15,6 +15,7 @@ import (
 	"redis-janitor/cmd/view"
 	"redis-janitor/janitor"
 	"redis-janitor/janitor/health"
+	"redis-janitor/janitor/keyspace"
 	"redis-janitor/janitor/probe"
 )
 
@@ -69,17 +70,21 @@ Exit codes:
 }
 
 func (o *checkOptions) run(cmd *cobra.Command, sys System) error {
-	policy, err := o.policy.policy(cmd, sys)
+	err := o.policy.check(cmd)
+	var connection keyspace.Options
+	if err == nil && !o.policy.show {
+		connection, err = o.connection.options(cmd.Context(), sys, 1)
+	}
+	if err != nil {
+		return o.refused(cmd.Context(), sys, usageError{err})
+	}
+	policy, err := o.policy.policy(sys)
 	if err != nil {
 		return o.refused(cmd.Context(), sys, err)
 	}
 	if o.policy.show {
 		_, err := sys.Out.Write(policyfile.Format(policy))
 		return sys.written(err)
-	}
-	connection, err := o.connection.options(cmd.Context(), sys, 1)
-	if err != nil {
-		return o.refused(cmd.Context(), sys, usageError{err})
 	}
 	libraryLog(o.output.logger(sys.Err))
 	req := health.Request{Version: version(), Policy: policy, Connection: connection, WorkerLog: o.workerLog, StateFile: o.stateFile(sys)}

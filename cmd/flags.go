@@ -141,7 +141,7 @@ func (f *connectionFlags) options(ctx context.Context, sys System, workers int) 
 	if o.ConnectTimeout <= 0 || o.CommandTimeout <= 0 {
 		return o, errors.New("--connect-timeout and --command-timeout must be above zero")
 	}
-	return o, nil
+	return o, o.Check()
 }
 
 // policyFlags say what may go, and when.
@@ -156,6 +156,9 @@ type policyFlags struct {
 	ignoreCooldown bool
 	ignoreBusy     bool
 	fileSHA256     string // digest of what the file says, once it was read
+
+	limit janitor.Limit  // memoryLimit as check has read it
+	goal  janitor.Target // target likewise
 }
 
 func (f *policyFlags) add(cmd *cobra.Command) {
@@ -191,36 +194,43 @@ func (sys System) policyIn(file string) (janitor.Policy, error) {
 }
 
 // policy reads the policy and lets the flags have their say.
-func (f *policyFlags) policy(cmd *cobra.Command, sys System) (janitor.Policy, error) {
+func (f *policyFlags) policy(sys System) (janitor.Policy, error) {
 	p, err := sys.policyIn(f.file)
 	if err != nil {
 		return p, err
 	}
 	f.fileSHA256 = p.SHA256()
-	return f.changed(cmd, p)
+	return f.changed(p)
 }
 
-// changed is a valid policy as the flags would have it.
-func (f *policyFlags) changed(cmd *cobra.Command, p janitor.Policy) (janitor.Policy, error) {
+// check reads the flags: what is wrong with them is told before what may be wrong with a policy.
+func (f *policyFlags) check(cmd *cobra.Command) (err error) {
 	if f.memoryLimit != "" {
-		limit, err := policyfile.ParseLimit(f.memoryLimit)
-		if err != nil {
-			return p, usageError{fmt.Errorf("--memory-limit: %w", err)}
+		if f.limit, err = policyfile.ParseLimit(f.memoryLimit); err != nil {
+			return fmt.Errorf("--memory-limit: %w", err)
 		}
-		p.Memory.Limit = limit
+	}
+	if f.target != "" {
+		if f.goal, err = policyfile.ParseTarget(f.target); err != nil {
+			return fmt.Errorf("--target: %w", err)
+		}
+	}
+	if cmd.Flags().Changed("active-users") && f.activeUsers < 0 {
+		return errors.New("--active-users must not be negative")
+	}
+	return nil
+}
+
+// changed is a valid policy as the flags, which have been checked, would have it.
+func (f *policyFlags) changed(p janitor.Policy) (janitor.Policy, error) {
+	if f.memoryLimit != "" {
+		p.Memory.Limit = f.limit
 	}
 	if f.memorySource.value != "" {
 		p.Memory.Source = f.memorySource.value
 	}
 	if f.target != "" {
-		target, err := policyfile.ParseTarget(f.target)
-		if err != nil {
-			return p, usageError{fmt.Errorf("--target: %w", err)}
-		}
-		p.Memory.Target = target
-	}
-	if cmd.Flags().Changed("active-users") && f.activeUsers < 0 {
-		return p, usageError{errors.New("--active-users must not be negative")}
+		p.Memory.Target = f.goal
 	}
 	// The file was valid by itself, so what is wrong now came with a flag.
 	if err := p.Validate(); err != nil {

@@ -32,6 +32,16 @@ func (f *planFlags) addExecute(flags *pflag.FlagSet) {
 	flags.Var(&f.maxAge, "max-plan-age", "how old that plan may be, up to 24h")
 }
 
+func (f *planFlags) check(cmd *cobra.Command) error {
+	switch age := time.Duration(f.maxAge); {
+	case f.file == "" && cmd.Flags().Changed("max-plan-age"):
+		return errors.New("--max-plan-age goes with --plan FILE")
+	case f.file != "" && (age <= 0 || age > janitor.MaxPlanAge):
+		return fmt.Errorf("--max-plan-age must be above zero and at most %s", ttlpolicy.FormatDuration(janitor.MaxPlanAge))
+	}
+	return nil
+}
+
 // showPlan prints a saved plan as plan did.
 func (o *runOptions) showPlan(cmd *cobra.Command, sys System) error {
 	if o.plan.save != "" {
@@ -67,20 +77,17 @@ func (o *runOptions) savePlan(policy janitor.Policy) func(*janitor.SavedPlan) er
 
 // savedPlan reads the plan to carry out with its policy. Flags may repeat what it says and not contradict
 // it. Given is the digest of a policy that is named besides: whether it changed is for the run to say.
-func (o *runOptions) savedPlan(cmd *cobra.Command, sys System) (saved *janitor.SavedPlan, policy janitor.Policy, given string, err error) {
-	if age := time.Duration(o.plan.maxAge); age <= 0 || age > janitor.MaxPlanAge {
-		return nil, policy, "", usageError{fmt.Errorf("--max-plan-age must be above zero and at most %s", ttlpolicy.FormatDuration(janitor.MaxPlanAge))}
-	}
+func (o *runOptions) savedPlan(sys System) (saved *janitor.SavedPlan, policy janitor.Policy, given string, err error) {
 	if saved, policy, err = planfile.Read(o.plan.file); err != nil {
 		return nil, policy, "", err
 	}
 	if sys.policyPath(o.policy.file) != "" {
-		if _, err := o.policy.policy(cmd, sys); err != nil {
+		if _, err := o.policy.policy(sys); err != nil {
 			return nil, policy, "", err
 		}
 		given = o.policy.fileSHA256
 	}
-	changed, err := o.policy.changed(cmd, policy)
+	changed, err := o.policy.changed(policy)
 	if err != nil {
 		return nil, policy, "", err
 	}

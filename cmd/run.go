@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"time"
 
@@ -147,35 +146,27 @@ const defaultPauseFile = "/etc/redis-janitor/pause"
 
 // run turns flags into one call into package janitor, and shows what comes back.
 func (o *runOptions) run(cmd *cobra.Command, sys System) error {
-	var saved *janitor.SavedPlan
-	var policy janitor.Policy
-	var given string
-	var err error
-	if o.plan.file == "" && cmd.Flags().Changed("max-plan-age") {
-		return o.refused(cmd, sys, usageError{errors.New("--max-plan-age goes with --plan FILE")})
+	req, err := o.request(cmd, sys)
+	if err != nil {
+		return o.refused(cmd, sys, usageError{err})
 	}
 	if o.plan.file != "" {
-		saved, policy, given, err = o.savedPlan(cmd, sys)
+		req.Saved, req.Policy, req.GivenPolicy, err = o.savedPlan(sys)
 	} else {
-		policy, err = o.policy.policy(cmd, sys)
+		req.Policy, err = o.policy.policy(sys)
 	}
 	if err != nil {
 		return o.refused(cmd, sys, err)
 	}
 	if o.policy.show {
-		_, err := sys.Out.Write(policyfile.Format(policy))
+		_, err := sys.Out.Write(policyfile.Format(req.Policy))
 		return sys.written(err)
 	}
-	req, err := o.request(cmd.Context(), policy, sys)
-	if err != nil {
-		return o.refused(cmd, sys, usageError{err})
-	}
-	req.Saved, req.GivenPolicy, req.MaxPlanAge = saved, given, time.Duration(o.plan.maxAge)
 	meter := o.output.meter(sys, o.command != janitor.Execute)
 	log := o.output.logger(meter)
 	libraryLog(log)
 	env := o.output.env(sys, meter, log)
-	env.Save = o.savePlan(policy)
+	env.Save = o.savePlan(req.Policy)
 	report := janitor.Run(cmd.Context(), req, env)
 	meter.Close()
 	o.metrics.writeRun(cmd.Context(), &o.output, sys, report)
@@ -205,15 +196,17 @@ func refuseRun(cmd *cobra.Command, sys System, output *outputFlags, metrics *met
 	return exit{sys.refuse(r, err)}
 }
 
-func (o *runOptions) request(ctx context.Context, policy janitor.Policy, sys System) (janitor.Request, error) {
+// request is what the command line asks for, but for the policy: what is wrong with a command line is told before any
+// file but a password's is opened.
+func (o *runOptions) request(cmd *cobra.Command, sys System) (janitor.Request, error) {
 	e := &o.execute
 	if e.pace == nil { // plan and explain have none of these flags
 		e.pace, e.workers, e.nodesAtOnce = &choiceValue{value: "auto"}, 1, janitor.NodesAtOnce
 	}
-	if err := e.check(); err != nil {
+	if err := cmp.Or(e.check(), o.policy.check(cmd), o.plan.check(cmd)); err != nil || o.policy.show {
 		return janitor.Request{}, err
 	}
-	connection, err := o.connection.options(ctx, sys, e.workers)
+	connection, err := o.connection.options(cmd.Context(), sys, e.workers)
 	if err != nil {
 		return janitor.Request{}, err
 	}
@@ -222,12 +215,12 @@ func (o *runOptions) request(ctx context.Context, policy janitor.Policy, sys Sys
 		return janitor.Request{}, err
 	}
 	return janitor.Request{
-		Command: o.command, Keys: o.keys, Version: version(), Policy: policy, Connection: connection,
+		Command: o.command, Keys: o.keys, Version: version(), Connection: connection,
 		Level: o.policy.forcedLevel(), ActiveUsers: o.policy.activeUsers,
 		IgnoreBusy: o.policy.ignoreBusy, IgnoreCooldown: o.policy.ignoreCooldown, DetailedExit: o.detailedExit,
 		Confirmed: e.yes, MaxKeys: e.maxKeys, MaxBytes: int64(e.maxBytes), Deadline: time.Duration(e.deadline),
 		Pace: e.pace.value, MaxRate: e.maxRate, NodesAtOnce: e.nodesAtOnce, Wait: time.Duration(e.wait), Splay: time.Duration(e.splay), FailIfSkipped: e.failIfSkipped,
-		PauseFile: pauseFile, Receipt: e.receipt,
+		MaxPlanAge: time.Duration(o.plan.maxAge), PauseFile: pauseFile, Receipt: e.receipt,
 		Capsule: e.capsule.file, CapsuleMax: int64(e.capsule.max), CapsuleMaxValue: int64(e.capsule.maxValue),
 	}, nil
 }

@@ -47,22 +47,12 @@ func Open(ctx context.Context, o Options) (*Keyspace, error) {
 
 // find opens the first door that leads somewhere.
 func (o Options) find(ctx context.Context) (*Keyspace, error) {
-	if (len(o.Sentinels) > 0) != (o.MasterName != "") {
-		return nil, &BadAddress{"--sentinel and --master-name go together"}
-	}
-	var doors []target
-	for _, raw := range o.URLs {
-		t, err := o.parseTarget(raw)
-		if err != nil {
-			return nil, err
-		}
-		doors = append(doors, t)
-	}
+	doors, watched, err := o.doors()
 	switch {
-	case len(doors) == 0:
-		return nil, &BadAddress{"give a --url"}
-	case len(o.Sentinels) > 0:
-		return o.openWatched(ctx, doors)
+	case err != nil:
+		return nil, err
+	case watched != nil:
+		return watched.open(ctx)
 	}
 	var first error
 	for _, door := range doors {

@@ -40,6 +40,35 @@ type BadAddress struct{ Msg string }
 
 func (e *BadAddress) Error() string { return e.Msg }
 
+// Check says what is wrong with the options, as far as that can be told without connecting. Errors are *BadAddress.
+func (o Options) Check() error {
+	_, _, err := o.doors()
+	return err
+}
+
+// doors are the servers that the URLs name, or the sentinels that are to be asked for one; nil: none are.
+func (o Options) doors() ([]target, *sentinels, error) {
+	if (len(o.Sentinels) > 0) != (o.MasterName != "") {
+		return nil, nil, &BadAddress{"--sentinel and --master-name go together"}
+	}
+	var doors []target
+	for _, raw := range o.URLs {
+		t, err := o.parseTarget(raw)
+		if err != nil {
+			return nil, nil, err
+		}
+		doors = append(doors, t)
+	}
+	switch {
+	case len(doors) == 0:
+		return nil, nil, &BadAddress{"give a --url"}
+	case len(o.Sentinels) > 0:
+		watched, err := o.watched(doors)
+		return doors, watched, err
+	}
+	return doors, nil, nil
+}
+
 // target is one server as the options describe it.
 type target struct {
 	network  string

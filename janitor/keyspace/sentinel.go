@@ -19,9 +19,8 @@ type sentinels struct {
 	addrs []string
 }
 
-// openWatched connects to the primary that sentinels name. One that turns out to be a replica is not taken:
-// a sentinel may not have heard yet of a failover.
-func (o Options) openWatched(ctx context.Context, doors []target) (*Keyspace, error) {
+// watched are the sentinels that the options name.
+func (o Options) watched(doors []target) (*sentinels, error) {
 	if len(doors) > 1 || o.Cluster || doors[0].network != "tcp" {
 		return nil, &BadAddress{"with --sentinel give one --url at most, redis:// or rediss://, for database, user and TLS; a cluster has no sentinels"}
 	}
@@ -35,6 +34,13 @@ func (o Options) openWatched(ctx context.Context, doors []target) (*Keyspace, er
 		}
 		s.addrs = append(s.addrs, addr)
 	}
+	return s, nil
+}
+
+// open connects to the primary that the sentinels name. One that turns out to be a replica is not taken: a
+// sentinel may not have heard yet of a failover.
+func (s *sentinels) open(ctx context.Context) (*Keyspace, error) {
+	o := s.options
 	var first error
 	var tried []string
 	for _, sentinel := range s.addrs {
