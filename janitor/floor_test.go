@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -69,6 +70,28 @@ func TestAtLeastSoManyOfTheNewestStay(t *testing.T) {
 				t.Errorf("plan: %+v, and %d went", plan, r.Totals.Evicted)
 			}
 		})
+	}
+}
+
+func TestAFloorHoldsThoughTheServerAnswersSlowerWhileKeysAreCounted(t *testing.T) {
+	const n, keep = 12_000, 6_000
+	lifetime := 100 * time.Second // its bands are so narrow that a slow answer would move keys from one to another
+	s := startLean(t)
+	p := redistest.Proxy(t, s.Addr)
+	fill(t, s, writeString, evenly("first:", n, lifetime*6/10, lifetime-time.Second, bytesEach(100)))
+	p.SetDelay(50 * time.Millisecond)
+	begun := atomic.Int32{}
+	p.Answer(func(cmd []string) (string, bool) {
+		if strings.EqualFold(cmd[0], "scan") && cmd[1] == "0" && begun.Add(1) == 2 {
+			p.SetDelay(0) // the keys have been counted, and what is deleted is decided on now
+		}
+		return "", false
+	})
+	r := clean(t, s, fast, cleaning(settledMemory(t, s.Client())*100/95, keeping(anyAge("first", "first:*", lifetime), keep)), noTarget,
+		func(r *janitor.Request) { r.Connection.URLs = []string{"redis://" + p.Addr} })
+	expect(t, r, janitor.Evicted, janitor.Exhausted, 0)
+	if left := dbSize(t, s.Client()); left < keep || left > keep+keep/10 {
+		t.Errorf("%d keys stayed, want %d", left, keep)
 	}
 }
 

@@ -152,7 +152,7 @@ func sizeEach(seen int) int {
 func (n *nodeJob) look(ctx context.Context, census *ttlpolicy.Census, keys []string, each int) error {
 	census.Look(len(keys))
 	for chunk := range n.chunks(n.sort(keys)) {
-		facts, elapsed, err := n.facts(ctx, chunk, each)
+		facts, read, err := n.facts(ctx, chunk, each)
 		if err != nil {
 			return err
 		}
@@ -160,7 +160,8 @@ func (n *nodeJob) look(ctx context.Context, census *ttlpolicy.Census, keys []str
 			if f.Moved {
 				continue // whoever has it now counts it
 			}
-			census.Add(chunk[i].family, f.Facts, n.weight(chunk[i].family, f), elapsed)
+			// No newer than it is at the least: a floor counts on the keys above it.
+			census.Add(chunk[i].family, f.Facts, n.weight(chunk[i].family, f), read.from)
 		}
 	}
 	return nil
@@ -204,35 +205,40 @@ func (n *nodeJob) chunks(keys []found) func(yield func([]found) bool) {
 	}
 }
 
-// facts reads what a chunk's keys have to be judged by. Elapsed is the time since time zero at
-// which the answers were here: a TTL read earlier has run down at least to what it says.
-func (n *nodeJob) facts(ctx context.Context, chunk []found, each int) ([]keyspace.KeyFacts, time.Duration, error) {
+// span is when something was read, counted from time zero: not before from, and not after to.
+type span struct{ from, to time.Duration }
+
+// facts reads what a chunk's keys have to be judged by.
+func (n *nodeJob) facts(ctx context.Context, chunk []found, each int) ([]keyspace.KeyFacts, span, error) {
 	names := make([]string, len(chunk))
 	for i, f := range chunk {
 		names[i] = f.key
 	}
 	var facts []keyspace.KeyFacts
+	var read span
 	err := n.governor.Run(ctx, func() (err error) {
+		read.from = n.elapsed()
 		start := time.Now()
 		facts, err = n.node.Facts(ctx, names, keyspace.Ask{
 			Idle:  func(i int) bool { return n.rules[chunk[i].family].MinIdle > 0 },
 			Bytes: func(i int) bool { return (i+n.turn)%each == 0 || n.largest[chunk[i].family] > unevenFrom },
 		})
 		n.pipelines.Took(len(chunk), time.Since(start))
+		read.to = n.elapsed()
 		return err
 	})
 	n.turn++
 	if err != nil {
-		return nil, 0, err
+		return nil, read, err
 	}
 	if err := n.calibrate(ctx, chunk, facts); err != nil {
-		return nil, 0, err
+		return nil, read, err
 	}
 	for i := range facts {
 		facts[i].Protected = chunk[i].protected
 		n.largest[chunk[i].family] = max(n.largest[chunk[i].family], facts[i].Bytes)
 	}
-	return facts, n.elapsed(), nil
+	return facts, read, nil
 }
 
 func (n *nodeJob) elapsed() time.Duration { return n.env.Now().Sub(n.zero) }

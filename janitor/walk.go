@@ -196,13 +196,13 @@ func (w *walker) judge(ctx context.Context, pages <-chan []string) error {
 			mine = nil
 		}
 		for chunk := range w.chunks(mine) {
-			facts, elapsed, err := w.facts(ctx, chunk, sizeEach(int(w.seen)))
+			facts, read, err := w.facts(ctx, chunk, sizeEach(int(w.seen)))
 			if err != nil {
 				return err
 			}
 			moved := false
 			for i, f := range facts {
-				if err := w.decide(ctx, chunk[i], f, elapsed); err != nil {
+				if err := w.decide(ctx, chunk[i], f, read.to); err != nil {
 					return err
 				}
 				moved = moved || f.Moved
@@ -238,7 +238,8 @@ func (w *walker) flushAll(ctx context.Context, least int) error {
 	return nil
 }
 
-// decide settles one key: kept with its reason, or on its way into a batch.
+// decide settles one key: kept with its reason, or on its way into a batch. Elapsed is the time since time zero by
+// which the key was read: its TTL has run down at least to what was read.
 func (w *walker) decide(ctx context.Context, k found, f keyspace.KeyFacts, elapsed time.Duration) error {
 	switch {
 	case f.Expiry == ttlpolicy.Missing:
