@@ -219,7 +219,7 @@ func (i interval) report() *IntervalReport {
 	grown := func(name string) *int64 { return known(i.counted(name)) }
 	r := &IntervalReport{
 		Since: i.now.At.Add(-i.span), Seconds: i.span.Seconds(),
-		Hits: grown(hitsField), Misses: grown(missesField), EvictedKeys: grown(evictedField), ExpiredKeys: grown(expiredField),
+		Hits: known(i.hits()), Misses: grown(missesField), EvictedKeys: grown(evictedField), ExpiredKeys: grown(expiredField),
 		RejectedConnections: grown(rejectedField), CommandErrors: grown(errorsField), Errors: i.errors(), Commands: i.commands(),
 	}
 	if i.change == restarted {

@@ -3,6 +3,8 @@ package health_test
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +21,7 @@ import (
 	"redis-janitor/janitor/keyspace"
 	"redis-janitor/janitor/probe"
 	"redis-janitor/janitor/redistest"
+	"redis-janitor/ttlpolicy"
 )
 
 // watched is a server with the history of its checks.
@@ -101,6 +104,29 @@ func TestTheHitRateIsThatSinceTheLastCheck(t *testing.T) {
 	lookUp(t, c, 30, 10)
 	if rate := w.judged(health.OK, "ok").Nodes[0].Interval.HitRate; rate == nil || *rate != 0.75 {
 		t.Errorf("hit rate %v after a reset of the statistics, want 0.75", rate)
+	}
+}
+
+func TestLookingAtKeysDoesNotPassForACacheThatHits(t *testing.T) {
+	s := redistest.Start(t)
+	w, c := watch(t, s), s.Client()
+	for i := range 3000 {
+		if err := c.Set(t.Context(), "ml_results:"+strconv.Itoa(i), "value", time.Hour).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.judged(health.OK, "ok")
+	lookUp(t, c, 0, 100)
+	policy := janitor.Combot()
+	policy.Memory.Target = janitor.Target{None: true}
+	policy.Families[0].Rule.MinIdle = time.Hour // has idle times asked for, too
+	r := janitor.Run(t.Context(), janitor.Request{Command: janitor.DryRun, Policy: policy, Connection: w.req.Connection, Level: ttlpolicy.Force, Pace: "fast", ActiveUsers: -1},
+		janitor.Env{Now: time.Now, Log: slog.New(slog.DiscardHandler), LockDir: t.TempDir(), Name: "test", Random: rand.New(rand.NewPCG(1, 2))})
+	if r.ExitCode != 0 || r.Totals.Matched < 3000 {
+		t.Fatalf("%+v", r)
+	}
+	if i := w.judged(health.Warning, "hit_rate").Nodes[0].Interval; i.HitRate == nil || *i.HitRate > 0.05 {
+		t.Errorf("nothing but misses came to %d hits and %d misses", *i.Hits, *i.Misses)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"math"
+	"regexp"
 	"slices"
 	"time"
 
@@ -144,6 +145,22 @@ func (i interval) counted(name string) (int64, bool) {
 	is, ok := i.now.counter(name)
 	was, before := i.base.Counters[name]
 	return is - was, ok && (before || i.base.Counters == nil)
+}
+
+// aside are the commands that Redis counts among its lookups and that fetch nothing from a cache: they ask about a key,
+// as this janitor does for each one that it looks at (db.c, lookupKeyReadWithFlags; MEMORY USAGE and SCAN count nothing).
+var aside = regexp.MustCompile(`^(p?ttl|p?expiretime|type|dump|object(\|.*)?)$`)
+
+// hits is how many lookups of the interval fetched something. What was asked aside is taken for hits, since it
+// is nearly always about keys that exist: a run of the janitor must not look like a cache that works.
+func (i interval) hits() (int64, bool) {
+	n, ok := i.counted(hitsField)
+	for name, c := range i.now.Commands {
+		if aside.MatchString(name) {
+			n -= max(c.Calls-i.base.Commands[name].Calls, 0)
+		}
+	}
+	return max(n, 0), ok
 }
 
 // errors lists the error replies of the interval, the most frequent first.
