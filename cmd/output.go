@@ -161,7 +161,9 @@ func (f *outputFlags) confirm(sys System, meter *view.Meter) func(context.Contex
 		}()
 		select {
 		case <-ctx.Done():
-			return false, context.Cause(ctx)
+			// The question's line is still open. What follows begins one of its own.
+			_, err := fmt.Fprintln(sys.Err)
+			return false, errors.Join(context.Cause(ctx), err)
 		case a := <-answers:
 			if a.err != nil && !errors.Is(a.err, io.EOF) {
 				return false, a.err

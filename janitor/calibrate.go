@@ -54,9 +54,9 @@ func (n *nodeJob) doubts(census *ttlpolicy.Census) {
 // in equal parts for each key.
 func (n *nodeJob) shrinkage(estimates []ttlpolicy.Estimate, going func(ttlpolicy.Estimate) int64) (bytesPerKey float64) {
 	var keys, persistent int64
-	for i, e := range estimates {
+	for _, e := range estimates {
 		keys += going(e)
-		persistent += n.census.Estimate(i, ttlpolicy.Cut{Persistent: true, None: true}).Evict
+		persistent += e.NoTTL
 	}
 	if keys == 0 {
 		return 0

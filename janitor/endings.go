@@ -61,17 +61,17 @@ func (j *job) settle(err error) {
 		end = j.finished()
 	case errors.As(err, &end):
 	case errors.As(err, &signal):
-		end = &ending{Incomplete, Interrupted, signal.Exit, fmt.Sprintf("%s; %s", signal, j.soFar()), "run again to finish: what is gone stays gone, nothing is half done"}
+		end = &ending{Incomplete, Interrupted, signal.Exit, fmt.Sprintf("%s; %s", signal, j.soFar()), j.goOn() + ": nothing is half done"}
 	case errors.Is(err, errDeadline):
 		end = &ending{Incomplete, Deadline, ExitIncomplete, fmt.Sprintf("the deadline of %s passed; %s", ttlpolicy.FormatDuration(j.req.Deadline), j.soFar()),
-			"run again to go on, or give a longer --deadline"}
+			j.goOn() + ", or give a longer --deadline"}
 	case errors.Is(err, keyspace.ErrFenced):
 		end = &ending{Incomplete, LeaseLost, ExitIncomplete, fmt.Sprintf("another janitor took over because this one stood still for too long; %s", j.soFar()), ""}
 	case isUnwritten(err):
 		end = j.unwrittenEnding(err)
 	case errors.Is(err, capsule.ErrFull):
 		end = &ending{Incomplete, CapsuleFull, ExitIncomplete, fmt.Sprintf("--capsule-max %s is reached; %s", ttlpolicy.FormatSize(j.req.CapsuleMax), j.soFar()),
-			"run again with another --capsule FILE to go on, or give a larger --capsule-max"}
+			j.goOn() + " and another --capsule FILE, or give a larger --capsule-max"}
 	default:
 		end = j.failure(err)
 	}
@@ -143,6 +143,14 @@ func (j *job) soFar() string {
 		}
 	}
 	return fmt.Sprintf("%d keys had been evicted", evicted)
+}
+
+// goOn is how to continue a run that ended early: what it has deleted began a cooldown.
+func (j *job) goOn() string {
+	if !j.deleted() || j.req.IgnoreCooldown || j.req.Policy.Cooldown <= 0 || !j.gated() {
+		return "run it again to go on"
+	}
+	return fmt.Sprintf("to go on run it again when the cooldown of %s is over, or with --ignore-cooldown", ttlpolicy.FormatDuration(j.req.Policy.Cooldown))
 }
 
 func (n *nodeJob) finished() *ending {
@@ -218,9 +226,9 @@ func (n *nodeJob) evictedEnding() *ending {
 		}
 		return &ending{outcome, reason, ExitDone, freed + ": " + after + ", at the target", ""}
 	case MaxKeys:
-		return &ending{Incomplete, reason, ExitIncomplete, fmt.Sprintf("%s: --max-keys %d is reached, %s", freed, n.req.MaxKeys, after), "run again to go on"}
+		return &ending{Incomplete, reason, ExitIncomplete, fmt.Sprintf("%s: --max-keys %d is reached, %s", freed, n.req.MaxKeys, after), n.goOn()}
 	case MaxBytes:
-		return &ending{Incomplete, reason, ExitIncomplete, fmt.Sprintf("%s: --max-bytes %s is reached, %s", freed, ttlpolicy.FormatSize(n.req.MaxBytes), after), "run again to go on"}
+		return &ending{Incomplete, reason, ExitIncomplete, fmt.Sprintf("%s: --max-bytes %s is reached, %s", freed, ttlpolicy.FormatSize(n.req.MaxBytes), after), n.goOn()}
 	}
 	threshold := n.req.Policy.Memory.Levels.Of(n.level)
 	if n.target() < 0 || n.report.Memory.Ratio < threshold && evicted == 0 || float64(n.report.Memory.AfterBytes) < threshold*float64(n.report.Memory.LimitBytes) {

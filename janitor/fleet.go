@@ -33,7 +33,7 @@ func (j *job) muster() error {
 	nodes, down := j.space.Nodes(), j.space.Down()
 	j.report.Nodes = make([]NodeReport, len(nodes)+len(down))
 	for i, node := range nodes {
-		n := &nodeJob{job: j, node: node, report: &j.report.Nodes[i], info: node.First(), largest: make([]float64, len(j.rules)), calibrations: make([]calibration, len(j.rules))}
+		n := &nodeJob{job: j, node: node, report: &j.report.Nodes[i], row: i, info: node.First(), largest: make([]float64, len(j.rules)), calibrations: make([]calibration, len(j.rules))}
 		n.describe()
 		if err := n.info.Ready(node.Addr()); err != nil {
 			j.down = append(j.down, &downNode{n.report, err})

@@ -233,7 +233,7 @@ func (j *job) spareUsers() error {
 		j.warn(nil, "", "busy", "execute would skip this run: %s", message)
 		return nil
 	}
-	return j.spare(j.skip(Busy, message, "nothing was deleted; --ignore-busy goes on all the same"),
+	return j.spare(j.skip(Busy, message, "nothing was deleted: the next run looks again, and --ignore-busy acts now"),
 		func(n *nodeJob) bool { return n.level < ttlpolicy.Critical })
 }
 
@@ -376,7 +376,7 @@ func (j *job) cooldown(ctx context.Context) error {
 			j.warn(n, "", "cooldown", "execute would skip this run: %s", message)
 			continue
 		}
-		if err := j.spare(j.skip(Cooldown, message, "nothing was deleted; --ignore-cooldown goes on all the same"), func(other *nodeJob) bool { return other == n }); err != nil {
+		if err := j.spare(j.skip(Cooldown, message, "nothing was deleted: the next run looks again, and --ignore-cooldown acts now"), func(other *nodeJob) bool { return other == n }); err != nil {
 			return err
 		}
 	}

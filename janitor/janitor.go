@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -148,6 +149,7 @@ type nodeJob struct {
 	*job
 	node    *keyspace.Node
 	report  *NodeReport
+	row     int // the report's place in that of the run
 	info    keyspace.Info
 	reading probe.Reading
 	level   ttlpolicy.Level
@@ -331,35 +333,49 @@ func (j *job) confirm(ctx context.Context) error {
 			return err
 		}
 		n.aim()
-		n.estimates()
-		n.planned()
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	if !j.wouldEvict() {
+	preview := j.preview()
+	if !preview.wouldEvict() {
 		return nil // nothing to ask about: the run goes on to say so
 	}
+	yes, err := j.env.Confirm(ctx, preview)
+	if err != nil {
+		return fmt.Errorf("ask for confirmation: %w", err)
+	}
+	if !yes {
+		return &ending{Refused, Guard, ExitRefused, "not confirmed: nothing was deleted", "run it again to be asked again; plan --save FILE keeps a plan for somebody else to look at"}
+	}
+	return nil
+}
+
+// preview is a report of what is about to be done. The run's own report has nothing of it: it may never be done.
+func (j *job) preview() *Report {
 	preview := *j.report
 	preview.Command = string(Plan)
 	preview.Outcome = Planned
 	preview.Message = "This is what execute would do."
 	preview.DurationMS = j.env.Now().Sub(j.started).Milliseconds()
+	preview.Nodes = slices.Clone(preview.Nodes)
+	for i := range preview.Nodes {
+		preview.Nodes[i].Families = slices.Clone(preview.Nodes[i].Families)
+	}
+	for _, n := range j.nodes {
+		if n.works() {
+			n.estimates(&preview.Nodes[n.row])
+			n.planned(&preview.Nodes[n.row])
+		}
+	}
 	preview.close()
-	yes, err := j.env.Confirm(ctx, &preview)
-	if err != nil {
-		return fmt.Errorf("ask for confirmation: %w", err)
-	}
-	if !yes {
-		return &ending{Refused, Guard, ExitRefused, "not confirmed: nothing was deleted", ""}
-	}
-	return nil
+	return &preview
 }
 
-func (j *job) wouldEvict() bool {
-	for _, n := range j.nodes {
-		for _, f := range n.report.Families {
+func (r *Report) wouldEvict() bool {
+	for _, n := range r.Nodes {
+		for _, f := range n.Families {
 			if f.Estimate.Evict > 0 {
 				return true
 			}
@@ -421,10 +437,10 @@ func (n *nodeJob) walkAll(ctx context.Context) error {
 	}
 	n.served.Store(true)
 	n.aim()
-	n.estimates()
+	n.estimates(n.report)
 	n.lint()
 	if n.req.Command == Plan {
-		n.planned()
+		n.planned(n.report)
 		made := n.saved()
 		n.made = &made
 		return nil

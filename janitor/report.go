@@ -221,6 +221,7 @@ type Estimate struct {
 	BytesLow     int64 `json:"bytes_low"`
 	BytesHigh    int64 `json:"bytes_high"`
 	EvictBytes   int64 `json:"evict_bytes"`
+	NoTTL        int64 `json:"no_ttl"` // how many of the eligible keys have no TTL; they go first
 }
 
 // Bin is one bar of a family's age histogram: keys whose age lies in [FromS, ToS), in seconds.

@@ -98,9 +98,9 @@ func (r *restoring) open(context.Context) error {
 	var path *fs.PathError
 	switch {
 	case errors.As(err, &path):
-		return &ending{Refused, Usage, ExitUsage, err.Error(), "give the file that execute --capsule wrote"}
+		return &ending{Refused, Usage, ExitUsage, fmt.Sprintf("capsule %s cannot be read: %v", r.ask.File, path.Err), "give the file that execute --capsule wrote"}
 	case err != nil:
-		return &ending{Refused, BadCapsule, ExitRefused, err.Error(), "nothing was restored"}
+		return &ending{Refused, BadCapsule, ExitRefused, err.Error() + "; nothing was restored", "give the file that execute --capsule wrote; one that --receipt wrote holds no values"}
 	}
 	r.file = file
 	complete, db := file.Footer != nil && len(file.Damage) == 0, file.DB
@@ -199,10 +199,10 @@ func (r *restoring) confirm(ctx context.Context) error {
 	}
 	planned := r.sum()
 	planned.DryRun = true
-	r.families = nil
 	if planned.Restored == 0 {
-		return nil // nothing to ask about: the run goes on to say so
+		return r.finished(planned) // nothing to ask about, and so nothing to write: not even what is gone a moment later
 	}
+	r.families = nil
 	preview := *r.report
 	preview.Restore, preview.Outcome, preview.Reason, preview.Message = planned, Planned, Complete, "This is what restore would do."
 	preview.close()

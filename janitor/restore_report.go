@@ -45,6 +45,7 @@ type RestoredFamily struct {
 type RestoreCounts struct {
 	Keys       int64 `json:"keys"`
 	Restored   int64 `json:"restored"`
+	Replaced   int64 `json:"replaced"`    // of those restored, with --replace: over a key that was there; known where it was looked first
 	Exists     int64 `json:"exists"`      // a key of that name is there now
 	Expired    int64 `json:"expired"`     // its time would be over by now
 	Stayed     int64 `json:"stayed"`      // was captured and not deleted

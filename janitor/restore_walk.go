@@ -169,8 +169,11 @@ func (r *restoring) look(ctx context.Context, to *receiver) error {
 	became := make([]keyspace.Comeback, len(to.batch))
 	for i, c := range to.batch {
 		switch {
-		case facts[i].Expiry == ttlpolicy.Missing || c.Replace:
+		case facts[i].Expiry == ttlpolicy.Missing:
 			became[i] = keyspace.CameBack
+		case c.Replace:
+			became[i] = keyspace.CameBack
+			c.counts.Replaced++
 		case facts[i].Expiry == ttlpolicy.UnknownExpiry:
 			became[i] = keyspace.MaybeBack
 		default:
@@ -206,6 +209,7 @@ func (r *restoring) sum() *RestoreReport {
 		sum.Families[i] = *f
 		sum.Keys += f.Keys
 		sum.Restored += f.Restored
+		sum.Replaced += f.Replaced
 		sum.Exists += f.Exists
 		sum.Expired += f.Expired
 		sum.Stayed += f.Stayed
@@ -266,6 +270,9 @@ func (r *restoring) finished(sum *RestoreReport) *ending {
 		where = fmt.Sprintf("%d nodes", len(r.nodes))
 	}
 	message := fmt.Sprintf("%srestored %d of %d keys (%s) on %s", would, sum.Restored, sum.Keys, ttlpolicy.FormatSize(sum.Bytes), where)
+	if sum.Replaced > 0 {
+		message += fmt.Sprintf(", over %d that exist now", sum.Replaced)
+	}
 	for _, other := range []struct {
 		count int64
 		what  string
@@ -292,7 +299,13 @@ func (r *restoring) finished(sum *RestoreReport) *ending {
 	case sum.Unfit > 0:
 		return &ending{Incomplete, Reason(keyspace.BadData), ExitIncomplete, message, "is a module missing on this server?"}
 	case sum.Restored == 0:
+		if sum.Unselected == sum.Keys && sum.Keys > 0 {
+			hint = "no key of the capsule is of that --family and matches that --match; restore --dry-run without them shows what there is"
+		}
 		return &ending{Nothing, NothingLeft, ExitDone, message, hint}
+	}
+	if hint == "" && !r.ask.DryRun {
+		hint = "memory has risen by what came back: hold execute off with the key " + keyspace.PauseKey + " until it is clear what is to stay, or it takes the same keys again"
 	}
 	return &ending{outcome, Complete, ExitDone, message, hint}
 }

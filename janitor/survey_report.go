@@ -20,8 +20,8 @@ func (n *nodeJob) describe() {
 	}
 }
 
-// estimates writes what the survey expects into the report.
-func (n *nodeJob) estimates() {
+// estimates writes what the survey expects into a report.
+func (n *nodeJob) estimates(into *NodeReport) {
 	n.doubts(n.census)
 	estimates := make([]ttlpolicy.Estimate, len(n.cuts))
 	for i, cut := range n.cuts {
@@ -31,10 +31,10 @@ func (n *nodeJob) estimates() {
 	likely := n.shrinkage(estimates, func(e ttlpolicy.Estimate) int64 { return e.Eligible })
 	most := n.shrinkage(estimates, func(e ttlpolicy.Estimate) int64 { return e.EligibleHigh })
 	wanted := n.shrinkage(estimates, func(e ttlpolicy.Estimate) int64 { return e.Evict })
-	for i := range n.report.Families {
-		f, cut, e := &n.report.Families[i], n.cuts[i], estimates[i]
+	for i := range into.Families {
+		f, cut, e := &into.Families[i], n.cuts[i], estimates[i]
 		f.Estimate = Estimate{
-			Matched: e.Matched, Eligible: e.Eligible, EligibleLow: e.EligibleLow, EligibleHigh: e.EligibleHigh,
+			Matched: e.Matched, NoTTL: e.NoTTL, Eligible: e.Eligible, EligibleLow: e.EligibleLow, EligibleHigh: e.EligibleHigh,
 			Evict: e.Evict, EvictBytes: e.EvictBytes + int64(wanted*float64(e.Evict)),
 			Bytes:     e.Bytes + int64(likely*float64(e.Eligible)),
 			BytesLow:  e.BytesLow + int64(fewest*float64(e.EligibleLow)),
@@ -46,12 +46,12 @@ func (n *nodeJob) estimates() {
 			f.OlderThan = &age
 		}
 		f.WaterlineMS = waterline(cut)
-		f.Histogram = f.Histogram[:0]
+		f.Histogram = []Bin{}
 		for _, b := range n.census.Bins(i, histogramBins) {
 			f.Histogram = append(f.Histogram, Bin{int64(b.From / time.Second), int64(b.To / time.Second), b.Keys, b.Bytes})
 		}
 	}
-	n.report.Sampled = n.sampled
+	into.Sampled = n.sampled
 }
 
 // waterline is null where no key with a TTL goes, and where all that is eligible does.
@@ -82,14 +82,14 @@ func (n *nodeJob) lint() {
 	}
 }
 
-// planned closes a plan's report: what it draws is all from the survey.
-func (n *nodeJob) planned() {
+// planned closes the report of a plan: what it draws is all from the survey.
+func (n *nodeJob) planned(into *NodeReport) {
 	var freed int64
-	for _, f := range n.report.Families {
+	for _, f := range into.Families {
 		freed += f.Estimate.EvictBytes
 	}
-	n.report.Memory.AfterBytes = max(n.reading.Used-freed, 0)
+	into.Memory.AfterBytes = max(n.reading.Used-freed, 0)
 	if !n.sampled {
-		n.report.Scanned = n.report.Keys
+		into.Scanned = into.Keys
 	}
 }

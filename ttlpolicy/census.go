@@ -75,6 +75,8 @@ type Estimate struct {
 	Matched int64
 	// Eligible keys are those that policy and level let go, less the newest.
 	Eligible, EligibleLow, EligibleHigh int64
+	// NoTTL is how many of them have no TTL.
+	NoTTL int64
 	// Evict is how many of them a cut takes, EvictBytes what that frees.
 	Evict, EvictBytes int64
 	// Bytes is what taking all that is eligible frees.
@@ -86,10 +88,12 @@ func (c *Census) Estimate(family int, cut Cut) Estimate {
 	f, scale := &c.families[family], c.scale()
 	all := f.below(TakeAll(), scale)
 	taken := f.below(cut, scale)
+	forever := f.below(Cut{Persistent: true, None: true}, scale)
 	_, low, high := c.count(all.keys)
 	bytes, bytesLow, bytesHigh := c.weigh(c.price(f, all), math.Hypot(modelShare, f.doubt))
 	return Estimate{
 		Matched:  whole(float64(f.matched) * scale),
+		NoTTL:    whole(forever.keys * scale),
 		Eligible: whole(all.keys * scale), EligibleLow: whole(low), EligibleHigh: whole(high),
 		Evict: whole(taken.keys * scale), EvictBytes: whole(c.price(f, taken).bytes * scale),
 		Bytes: whole(bytes), BytesLow: whole(bytesLow), BytesHigh: whole(bytesHigh),

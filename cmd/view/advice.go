@@ -5,6 +5,7 @@ import "redis-janitor/janitor"
 // reasonAdvice is what to do next where the janitor itself ended a run and left no hint. What a
 // server answers comes with its hint.
 var reasonAdvice = map[janitor.Reason]string{
+	janitor.TargetReached: "Nothing: the next run acts when memory has passed the cleanup threshold again. check tells how the hit rate fares meanwhile.",
 	janitor.Busy: "Nothing was deleted: people are at work, and while they are only the critical level would act. The next run looks again; " +
 		"--ignore-busy acts now.",
 	janitor.Cooldown: "Nothing was deleted: an eviction has just been here, and so soon after it only the critical level would act. The next run " +
@@ -35,6 +36,9 @@ func advice(r *janitor.Report) []string {
 		steps = append(steps, r.Hint)
 	case reasonAdvice[r.Reason] != "":
 		steps = append(steps, reasonAdvice[r.Reason])
+	}
+	if r.Capsule != nil && r.Totals.Evicted > 0 {
+		steps = append(steps, "To undo it: set the key redis-janitor:pause, so that no run takes them again, then redis-janitor restore "+r.Capsule.File+".")
 	}
 	if r.Reason != janitor.Exhausted && warned(r, "target_unreachable", "") {
 		steps = append(steps, "The target cannot be reached with this policy at this level: look for what no family matches, lower an older_than age, "+

@@ -77,25 +77,39 @@ func (p *page) histograms(r *janitor.Report, node *janitor.NodeReport) {
 			continue
 		}
 		p.blank()
-		p.paragraph("  "+p.strong.Render(p.name(f.Name))+"  ", p.plain, "by age, oldest first"+p.expected(node, f))
+		p.paragraph("  "+p.strong.Render(p.name(f.Name))+"  ", p.plain, "by age, oldest first"+p.expected(r, node, f))
 		p.histogram(r, node, f, drawn)
 	}
 }
 
-// expected says what evicting everything eligible should free, with the 95 % interval.
-func (p *page) expected(node *janitor.NodeReport, f *janitor.FamilyReport) string {
+// expected says what evicting everything eligible should free, with the 95 % interval. A walk has counted the keys;
+// what it draws was seen by the sample before it.
+func (p *page) expected(r *janitor.Report, node *janitor.NodeReport, f *janitor.FamilyReport) string {
 	e := f.Estimate
-	if e.Eligible == 0 {
-		return ""
+	text := ""
+	if r.Command == "dry-run" && node.Sampled {
+		text = " (by the sample)"
 	}
-	keys, bytes := "", ""
-	if half := max(e.EligibleHigh-e.Eligible, e.Eligible-e.EligibleLow); half > 0 {
-		keys = " " + p.plusMinus + " " + count(half)
+	if e.Eligible == 0 {
+		return text
+	}
+	keys, bytes, half := e.Eligible, "", max(e.EligibleHigh-e.Eligible, e.Eligible-e.EligibleLow)
+	sampled := node.Sampled
+	if r.Command == "dry-run" {
+		keys, half, sampled = f.Eligible, 0, false
+	}
+	text += "; eligible " + approx(sampled, keys) + count(keys)
+	if half > 0 {
+		text += " " + p.plusMinus + " " + count(half)
 	}
 	if half := max(e.BytesHigh-e.Bytes, e.Bytes-e.BytesLow); half > 0 {
 		bytes = " " + p.plusMinus + " " + ttlpolicy.FormatSize(half)
 	}
-	return fmt.Sprintf("; eligible %s%s%s keys, ~%s%s if all of them went", approx(node.Sampled, e.Eligible), count(e.Eligible), keys, ttlpolicy.FormatSize(e.Bytes), bytes)
+	text += fmt.Sprintf(" keys, ~%s%s if all of them went", ttlpolicy.FormatSize(e.Bytes), bytes)
+	if e.NoTTL > 0 {
+		text += fmt.Sprintf("; %s%s of them never expire, and go first", approx(node.Sampled, e.NoTTL), count(e.NoTTL))
+	}
+	return text
 }
 
 func (p *page) histogram(r *janitor.Report, node *janitor.NodeReport, f *janitor.FamilyReport, drawn []bar) {
@@ -104,7 +118,7 @@ func (p *page) histogram(r *janitor.Report, node *janitor.NodeReport, f *janitor
 	withBytes := p.width >= 100
 	for i, b := range drawn {
 		labels[i] = ttlpolicy.FormatDuration(b.from) + p.until + ttlpolicy.FormatDuration(b.to)
-		counts[i] = count(b.keys)
+		counts[i] = approx(node.Sampled, b.keys) + count(b.keys)
 		if withBytes {
 			counts[i] += fmt.Sprintf("  %10s", "~"+ttlpolicy.FormatSize(b.size))
 		}

@@ -9,6 +9,7 @@ package view
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,7 +45,11 @@ func (v *HumanView) Report(r *janitor.Report) error {
 		if r.ExitCode == janitor.ExitDone {
 			return nil
 		}
-		return v.write(fmt.Sprintf("redis-janitor %s: %s (%s): %s\n", r.Command, r.Outcome, r.Reason, r.Message))
+		line := fmt.Sprintf("redis-janitor %s: %s (%s): %s", r.Command, r.Outcome, r.Reason, r.Message)
+		if r.Hint != "" {
+			line += "; " + r.Hint
+		}
+		return v.write(line + "\n")
 	}
 	p := newPage(v.opts)
 	p.headline(r, v.opts.Verbose)
@@ -111,7 +116,7 @@ func (p *page) headline(r *janitor.Report, verbose bool) {
 	p.field("Run", fmt.Sprintf("%s at %s took %s: %s", r.Command, r.StartedAt.Format(time.RFC3339),
 		ttlpolicy.FormatDuration(time.Duration(r.DurationMS)*time.Millisecond), joined(string(r.Reason), fmt.Sprintf("exit %d", r.ExitCode))))
 	switch {
-	case r.Command == "plan":
+	case r.Command == "plan" && r.Outcome == janitor.Planned:
 		p.field("Note", "nothing was deleted; ~ marks estimates, "+p.plusMinus+" their 95 % intervals")
 	case r.Command == "dry-run":
 		p.field("Note", "nothing was deleted; counts are what would go, ~ marks estimates")
@@ -122,8 +127,8 @@ func (p *page) headline(r *janitor.Report, verbose bool) {
 	}
 	switch {
 	case r.Restore != nil:
-	case len(r.Nodes) == 0:
-		p.field("Level", "not measured")
+	case !slices.ContainsFunc(r.Nodes, func(n janitor.NodeReport) bool { return n.Memory.LimitBytes > 0 }):
+		p.field("Level", "not measured") // it was refused before
 	default:
 		p.styledField("Level", p.level(r.Level), r.Level.String())
 	}
@@ -155,6 +160,8 @@ func (p *page) users(r *janitor.Report) {
 	switch {
 	case u.Active == 0 && warned(r, "users_unknown", ""):
 		p.styledField("Users", p.mild, "unknown; "+from)
+	case u.Busy && r.Outcome != janitor.Skipped && !dry(r) && r.Level < ttlpolicy.Critical:
+		p.styledField("Users", p.mild, "busy: "+count(u.Active)+" active, "+from+" (ignored: --ignore-busy)")
 	case u.Busy:
 		p.styledField("Users", p.mild, "busy: "+count(u.Active)+" active, "+from)
 	default:

@@ -218,12 +218,13 @@ func (m *Meter) facts(sum janitor.Progress, rate int64, short bool) []string {
 		evicted, freed = " restored", " of values"
 	case m.opts.DryRun:
 		evicted, freed, mark = " would go", " to free", "~"
+	case short:
+		evicted = " gone"
 	}
-	facts := []string{number(sum.Scanned) + "/" + number(sum.Keys) + " keys", number(rate) + "/s"}
-	if bytes := mark + size(sum.FreedBytes); short {
-		facts = append(facts, number(sum.Evicted)+evicted+" ("+bytes+")")
-	} else {
-		facts = append(facts, number(sum.Evicted)+evicted, bytes+freed)
+	seen, bytes := number(sum.Scanned)+"/"+number(sum.Keys), mark+size(sum.FreedBytes)
+	facts := []string{seen + " keys", number(rate) + "/s", number(sum.Evicted) + evicted, bytes + freed}
+	if short {
+		facts = []string{seen, number(rate) + "/s", number(sum.Evicted) + evicted + " (" + bytes + ")"}
 	}
 	if left := sum.NeedBytes - sum.FreedBytes; left > 0 {
 		facts = append(facts, mark+size(left)+" left")

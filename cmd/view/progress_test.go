@@ -84,8 +84,8 @@ func TestWhileSomebodyIsAskedNothingIsDrawn(t *testing.T) {
 
 func TestOnATerminalOneLineIsRedrawnAndClearedInTheEnd(t *testing.T) {
 	for width, want := range map[int]string{
-		60:  "\rwalk 1 602k/1.20M keys, 602k/s, 217k evicted (881 MB)\x1b[K",
-		0:   "\rwalk 1 [###.....] 602k/1.20M keys, 602k/s, 217k evicted (881 MB), 881 MB left\x1b[K",
+		60:  "\rwalk 1 602k/1.20M, 602k/s, 217k gone (881 MB), 881 MB left\x1b[K",
+		0:   "\rwalk 1 [#######.........] 602k/1.20M, 602k/s, 217k gone (881 MB), 881 MB left\x1b[K",
 		120: "\rwalk 1 [###########.............] 602,165/1,204,331 keys, 602,165/s, 216,615 evicted, 880.64 MB freed, 880.64 MB left\x1b[K",
 	} {
 		out, clock := &screen{}, newHandClock()

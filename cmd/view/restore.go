@@ -26,7 +26,7 @@ func (p *page) restore(r *janitor.RestoreReport) {
 	if len(r.Families) == 0 {
 		return
 	}
-	headers := []string{"Family", "Captured", "Restored", "Exist", "Expired", "Bytes"}
+	headers := []string{"Family", "Captured", "Restored", "Exist", "Expired", "As DUMP"}
 	if r.DryRun {
 		headers[2] = "Would restore"
 	}
@@ -41,6 +41,10 @@ func (p *page) restore(r *janitor.RestoreReport) {
 func (v *HumanView) restorePrompt(plan *janitor.Report) error {
 	plan = cleaned(plan, v.opts.Unicode)
 	p := newPage(v.opts)
-	p.paragraph("", p.strong, fmt.Sprintf("Write %s to %s?", plural(plan.Restore.Restored, "key", "keys"), servers(plan)))
+	over := ""
+	if n := plan.Restore.Replaced; n > 0 {
+		over = fmt.Sprintf(" %s of them exist now, and what they hold would be overwritten.", count(n))
+	}
+	p.paragraph("", p.strong, fmt.Sprintf("Write %s to %s?%s", plural(plan.Restore.Restored, "key", "keys"), servers(plan), over))
 	return v.write("\n" + p.text.String() + "Type yes to write them, anything else to leave: ")
 }

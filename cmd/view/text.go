@@ -147,12 +147,16 @@ func shortCount(n int64) string {
 	return fmt.Sprintf("%.0f%s", value, unit)
 }
 
-// shortSize leaves out the decimals of sizes with three or more digits in front of them: 881 MB.
+// shortSize rounds a size to three digits: 881 MB, 84.9 MB.
 func shortSize(n int64) string {
 	text := ttlpolicy.FormatSize(n)
 	number, unit, _ := strings.Cut(text, " ")
-	if value, err := strconv.ParseFloat(number, 64); err == nil && value >= 100 {
+	value, err := strconv.ParseFloat(number, 64)
+	switch {
+	case err == nil && value >= 99.95:
 		return fmt.Sprintf("%.0f %s", value, unit)
+	case err == nil && value >= 9.995 && strings.Contains(number, "."):
+		return fmt.Sprintf("%.1f %s", value, unit)
 	}
 	return text
 }
