@@ -1,6 +1,7 @@
 package janitor
 
 import (
+	"math"
 	"time"
 
 	"redis-janitor/ttlpolicy"
@@ -30,6 +31,9 @@ func (n *nodeJob) estimates(into *NodeReport) {
 	fewest := n.shrinkage(estimates, func(e ttlpolicy.Estimate) int64 { return e.EligibleLow })
 	likely := n.shrinkage(estimates, func(e ttlpolicy.Estimate) int64 { return e.Eligible })
 	most := n.shrinkage(estimates, func(e ttlpolicy.Estimate) int64 { return e.EligibleHigh })
+	for i, goes := range n.needed() {
+		estimates[i].Evict, estimates[i].EvictBytes = goes.Keys, goes.Bytes
+	}
 	wanted := n.shrinkage(estimates, func(e ttlpolicy.Estimate) int64 { return e.Evict })
 	for i := range into.Families {
 		f, cut, e := &into.Families[i], n.cuts[i], estimates[i]
@@ -52,6 +56,18 @@ func (n *nodeJob) estimates(into *NodeReport) {
 		}
 	}
 	into.Sampled = n.sampled
+}
+
+// needed is what the run takes of each family: to the target, or as far as --max-keys and --max-bytes let it.
+func (n *nodeJob) needed() []ttlpolicy.Needed {
+	bytes, keys := n.need(), int64(math.MaxInt64)
+	if n.req.MaxBytes > 0 {
+		bytes = min(bytes, n.req.MaxBytes)
+	}
+	if n.req.MaxKeys > 0 {
+		keys = n.req.MaxKeys
+	}
+	return n.census.Needed(n.cuts, bytes, keys)
 }
 
 // waterline is null where no key with a TTL goes, and where all that is eligible does.

@@ -1,6 +1,9 @@
 package ttlpolicy
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // Solve finds the cuts, one a family, that free need bytes: families in order,
 // within one keys without TTL first and then by least remaining TTL. The last
@@ -35,6 +38,53 @@ func (c *Census) Solve(need int64) (cuts []Cut, missing int64) {
 	}
 	return cuts, whole(max(left, 0))
 }
+
+// Needed is what goes of a family.
+type Needed struct{ Keys, Bytes int64 }
+
+// Needed says how many keys of each family a run takes that goes by these cuts and stops as soon as need bytes are free,
+// or most keys gone. Cuts take their last step whole, which may be many keys of one age: the run stops in its middle.
+func (c *Census) Needed(cuts []Cut, need, most int64) []Needed {
+	all, scale := make([]Needed, len(c.families)), c.scale()
+	bytes, keys := float64(need), float64(most)
+	for i := range c.families {
+		f := &c.families[i]
+		var taken tally
+		enough := false
+		for step, b := range f.steps(scale) {
+			if !cuts[i].reaches(step) {
+				break
+			}
+			with := taken
+			with.add(b, 1)
+			share := 1.0
+			for _, limit := range []struct{ room, before, after float64 }{
+				{bytes, c.price(f, taken).bytes * scale, c.price(f, with).bytes * scale},
+				{keys, taken.keys * scale, with.keys * scale},
+			} {
+				if limit.after > limit.room {
+					enough = true
+					share = min(share, max(limit.room-limit.before, 0)/(limit.after-limit.before))
+				}
+			}
+			if taken.add(b, share); enough {
+				break
+			}
+		}
+		if !enough { // to the waterline, which may lie within a step
+			taken = f.below(cuts[i], scale)
+		}
+		freed := c.price(f, taken).bytes * scale
+		all[i] = Needed{whole(math.Ceil(taken.keys*scale - roundingNoise)), whole(freed)}
+		if bytes, keys = bytes-freed, keys-taken.keys*scale; enough || bytes <= 0 || keys <= 0 {
+			break
+		}
+	}
+	return all
+}
+
+// roundingNoise keeps a sum that is off by its last bits from being rounded up to one key more.
+const roundingNoise = 1e-6
 
 // SolveLow is Solve made cautious, for a first walk: cuts that with 97.5 % free
 // no more than need, so that the walk doesn't reach the target half-way and

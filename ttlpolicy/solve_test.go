@@ -1,6 +1,7 @@
 package ttlpolicy
 
 import (
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"testing"
@@ -376,5 +377,51 @@ func TestASurveyOfACleanLevelTakesNothing(t *testing.T) {
 	c.Population(1, true)
 	if cuts, missing := c.Solve(100); missing != 100 || c.Estimate(0, cuts[0]).Evict != 0 {
 		t.Errorf("%+v, %d missing", cuts, missing)
+	}
+}
+
+func TestNeededIsWhatTheCutsTakeUntilItIsEnough(t *testing.T) {
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 7))
+		n := randomNode(r, true)
+		c := n.walk()
+		eligible, _, _ := c.EligibleBytes()
+		need, most := r.Int64N(eligible+2), int64(math.MaxInt64)
+		if r.IntN(2) == 0 {
+			most = 1 + r.Int64N(200)
+		}
+		cuts, _ := c.Solve(need)
+		var keys, bytes int64
+		reached := false
+		for i, goes := range c.Needed(cuts, need, most) {
+			if whole := c.Estimate(i, cuts[i]); goes.Keys > whole.Evict || goes.Bytes > whole.EvictBytes+1 {
+				t.Fatalf("seed %d: of family %d goes %+v, more than the cut takes: %+v", seed, i, goes, whole)
+			}
+			if reached && goes != (Needed{}) {
+				t.Fatalf("seed %d: family %d gives %+v though the earlier ones had been enough", seed, i, goes)
+			}
+			keys, bytes = keys+goes.Keys, bytes+goes.Bytes
+			reached = bytes >= need || keys >= most
+		}
+		if keys > most || bytes > need+int64(len(n.rules)) {
+			t.Fatalf("seed %d: %d keys and %d bytes go, want at most %d keys and %d bytes", seed, keys, bytes, most, need)
+		}
+		if keys < most && bytes < need-int64(len(n.rules)) {
+			t.Fatalf("seed %d: %d keys and %d bytes go, and %d keys and %d bytes should", seed, keys, bytes, most, need)
+		}
+	}
+}
+
+func TestOfKeysOfOneAgeNoMoreAreNeededThanTheNeed(t *testing.T) {
+	c := exactCensus(Rule{Lifetime: time.Hour, EvictNoTTL: true, OlderThan: map[Level]time.Duration{Force: 0}})
+	for range 1000 {
+		c.look(0, Facts{Expiry: Persistent}, 100, 0)
+	}
+	cuts, _ := c.Solve(25_000)
+	if got := c.Needed(cuts, 25_000, math.MaxInt64)[0]; got != (Needed{250, 25_000}) {
+		t.Errorf("%+v", got)
+	}
+	if got := c.Needed(cuts, 25_000, 10)[0]; got != (Needed{10, 1_000}) {
+		t.Errorf("%+v", got)
 	}
 }
