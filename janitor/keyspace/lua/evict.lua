@@ -26,17 +26,74 @@ if token ~= '' then
   if db ~= '0' then redis.call('SELECT', db) end
 end
 
--- First judge, then delete what goes in one call: a call costs more than what it does to a small value.
-local fates, chosen, count, sizes, spent, refusal = {}, {}, 0, {}, 0, ''
--- A rule that asks for nothing but a TTL is done with most keys after one comparison: this loop is a good part of
--- what a deletion costs. Everything else is for judge.
-local plain = idle == 0 and bound == '' and not tell
-for i = 1, n do
-  local key = KEYS[i]
-  local ttl = pcall('PTTL', key)
-  local fate, why = 'e', ''
-  if not plain or type(ttl) ~= 'number' or ttl < 0 or ttl > highest then
-    fate, why = judge(key, ttl, persistent, highest, idle, lifetime)
+-- First judge, then delete what goes: of a small value a call costs more than what it does. What a key costs here is a
+-- good part of what its deletion costs, so the usual is kept short: fates holds those keys only that do not go, and
+-- KEYS itself is the list of those that do, until one doesn't.
+local fates, chosen, count, last, sizes, spent, refusal = {}, KEYS, 0, n, {}, 0, ''
+local function stays(i, fate)
+  if chosen == KEYS then
+    chosen = {}
+    for j = 1, count do chosen[j] = KEYS[j] end
+  end
+  fates[i] = fate
+end
+local function goes(key)
+  count = count + 1
+  if chosen ~= KEYS then chosen[count] = key end
+end
+
+-- A rule that asks for nothing but a TTL is done with most keys after one comparison; everything else is for judge.
+local plain = idle == 0 and bound == '' and not tell and stride ~= 1
+plain = plain and try(function()
+  for i = 1, n do
+    local key = KEYS[i]
+    local ttl = call('PTTL', key)
+    if ttl >= 0 and ttl <= highest then
+      count = count + 1
+      if chosen ~= KEYS then chosen[count] = key end
+    else
+      local fate = judge(key, ttl, persistent, highest, 0, lifetime)
+      if fate == 'e' then goes(key) else stays(i, fate) end
+    end
+  end
+  local beyond, room = 0, count -- bytes that were measured beyond those assumed, and how many keys fit
+  local function fit() return budget > 0 and assumed > 0 and math.max(1, math.floor((budget - beyond) / assumed)) or count end
+  room = fit()
+  if stride > 0 then
+    for k = stride, math.min(count, room), stride do
+      local size = call('MEMORY', 'USAGE', chosen[k])
+      if size then
+        if budget > 0 and k > 1 and (k - 1) * assumed + beyond + size > budget then
+          room = math.min(fit(), k - 1)
+          break
+        end
+        beyond, sizes[chosen[k]] = beyond + size - assumed, size
+        room = fit()
+      end
+    end
+  end
+  if room < count then
+    -- What comes behind them stays for the next batch.
+    count, last = room, room
+    if chosen ~= KEYS then
+      local place = 0
+      for i = 1, n do
+        if not fates[i] then place = place + 1 end
+        if place == room then
+          last = i
+          break
+        end
+      end
+    end
+  end
+end)
+if not plain then
+  -- Also where something was refused above: nothing is deleted yet, and here it is told of which key.
+  fates, chosen, count, last, sizes = {}, KEYS, 0, n, {}
+  for i = 1, n do
+    local key = KEYS[i]
+    local ttl = pcall('PTTL', key)
+    local fate, why = judge(key, ttl, persistent, highest, idle, lifetime)
     if tell then ttls[i], told[i] = type(ttl) == 'number' and ttl or '', '' end
     if fate == 'e' and bound ~= '' then
       local value, at = pcall('DUMP', key), expiry(key, ttl, bound == '1')
@@ -46,58 +103,54 @@ for i = 1, n do
         fate = 'r'
       end
     end
-  end
-  if fate == 'e' then
-    local size, usage = assumed, nil
-    if stride > 0 and i % stride == 0 then
-      usage = pcall('MEMORY', 'USAGE', key)
-      if type(usage) == 'number' then size = usage else usage = nil end
+    if fate == 'e' then
+      local size = assumed
+      if stride > 0 and i % stride == 0 then
+        local usage = pcall('MEMORY', 'USAGE', key)
+        if type(usage) == 'number' then size, sizes[key] = usage, usage end
+      end
+      if budget > 0 and spent > 0 and spent + size > budget then
+        -- The first key always goes, whatever its size: a batch must get on.
+        sizes[key], last = nil, i - 1
+        break
+      end
+      spent = spent + size
+      goes(key)
+    else
+      stays(i, fate)
+      if fate == 'f' then
+        -- What refuses one key refuses the rest: stop here, and let the caller read why.
+        refusal, last = why, i
+        break
+      end
     end
-    if budget > 0 and spent > 0 and spent + size > budget then
-      -- The first key always goes, whatever its size: a batch must get on.
-      for j = i, n do fates[j] = 'd' end
-      break
-    end
-    spent, count, sizes[i] = spent + size, count + 1, usage
-    chosen[count] = key
-  end
-  fates[i] = fate
-  if fate == 'f' then
-    refusal = why
-    -- What refuses one key refuses the rest: stop here, and let the caller read why.
-    for j = i + 1, n do fates[j] = 'd' end
-    break
   end
 end
 
-local gone = 0
-if count > 0 then
-  local answer = pcall('UNLINK', unpack(chosen))
+-- Redis has the objects of a short command's words ready (script.c, scriptCall; LUA_CMD_OBJCACHE_SIZE is 32), and makes
+-- those of a long one anew: many short ones cost less.
+local few, gone, failed = 31, 0, 0
+for first = 1, count, few do
+  local answer = pcall('UNLINK', unpack(chosen, first, math.min(first + few - 1, count)))
   if type(answer) == 'number' then
-    gone = answer
-    if gone < count then
-      -- SCAN may have given a key twice. UNLINK counts it once, and not knowing which one it means would tell
-      -- of another key that it was not ours.
-      local left, named = gone, {}
-      for i = 1, n do
-        if fates[i] == 'e' then
-          -- A script's clock stands still, so what had a TTL above is still there. Were one not, it is gone
-          -- all the same, and not by us.
-          if named[KEYS[i]] or left == 0 then fates[i] = 'v' else left = left - 1 end
-          named[KEYS[i]] = true
-        end
-      end
-    end
+    gone = gone + answer
   else
-    -- Refused as a whole, perhaps for one key that this user may not touch: go up to that one.
-    local refused = false
-    for i = 1, n do
-      if fates[i] == 'e' and refused then
+    failed = first
+    break
+  end
+end
+if failed > 0 then
+  -- Refused as a whole, perhaps for one key that this user may not touch: go up to that one.
+  local place = 0
+  for i = 1, last do
+    if not fates[i] then
+      place = place + 1
+      if refusal ~= '' then
         fates[i] = 'd'
-      elseif fates[i] == 'e' then
-        answer = pcall('UNLINK', KEYS[i])
+      elseif place >= failed then
+        local answer = pcall('UNLINK', KEYS[i])
         if type(answer) ~= 'number' then
-          refused, refusal, fates[i] = true, answer.err, 'f'
+          fates[i], refusal = 'f', answer.err
         else
           gone = gone + answer
           if answer == 0 then fates[i] = 'v' end
@@ -105,11 +158,26 @@ if count > 0 then
       end
     end
   end
+elseif gone < count then
+  -- SCAN may have given a key twice. UNLINK counts it once, and not knowing which one it means would tell of
+  -- another key that it was not ours.
+  local left, named = gone, {}
+  for i = 1, last do
+    if not fates[i] then
+      -- A script's clock stands still, so what had a TTL above is still there. Were one not, it is gone all the
+      -- same, and not by us.
+      if named[KEYS[i]] or left == 0 then fates[i] = 'v' else left = left - 1 end
+      named[KEYS[i]] = true
+    end
+  end
 end
 local measured, bytes = 0, 0
-for i, size in pairs(sizes) do
-  if fates[i] == 'e' then measured, bytes = measured + 1, bytes + size end
-  if tell then told[i] = size end
+if next(sizes) then
+  for i = 1, last do
+    local size = sizes[KEYS[i]]
+    if size and not fates[i] then measured, bytes = measured + 1, bytes + size end
+    if size and tell then told[i] = size end
+  end
 end
 
 -- After a deletion the script may write even where Redis is out of memory.
@@ -125,4 +193,11 @@ if gone > 0 and cooldown > 0 then
   end
   if type(set) == 'table' and set.err then unmarked = set.err end
 end
-return {'done', table.concat(fates), measured, bytes, refusal, unmarked, table.concat(ttls, ' '), table.concat(told, ' ')}
+local all
+if next(fates) then
+  for i = 1, n do fates[i] = fates[i] or i > last and 'd' or 'e' end
+  all = table.concat(fates)
+else
+  all = string.rep('e', last) .. string.rep('d', n - last)
+end
+return {'done', all, measured, bytes, refusal, unmarked, table.concat(ttls, ' '), table.concat(told, ' ')}

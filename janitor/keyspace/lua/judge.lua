@@ -1,6 +1,6 @@
 -- The beginning of evict.lua and of capture.lua: what lets a key go must be the same for both.
 -- No shebang: a script with one is refused as a whole while Redis is out of memory.
-local pcall, type, unpack = redis.pcall, type, unpack
+local try, pcall, call, type, unpack = pcall, redis.pcall, redis.call, type, unpack
 
 -- judge says whether a key goes that has this TTL, as PTTL answered: e it does, v it was gone before, f Redis
 -- refused to tell (and how); r it doesn't qualify any more, or where it has not been judged before
