@@ -81,9 +81,8 @@ func (n *nodeJob) read(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		level := policy.Levels.LevelOf(reading.Ratio())
-		if i == 0 || level < n.level {
-			n.level, n.reading = level, reading
+		if i == 0 || reading.Ratio() < n.reading.Ratio() {
+			n.level, n.reading = policy.Levels.LevelOf(reading.Ratio()), reading
 		}
 	}
 	switch {

@@ -450,9 +450,7 @@ func (n *nodeJob) walkAll(ctx context.Context) error {
 	} else {
 		n.ledger.again()
 	}
-	n.pace = n.asked.At(n.floor.Trip()) // by now the survey has seen how far it is
-	n.governor = pace.NewGovernor(n.pace, &n.floor)
-	stop := n.watch(ctx)
+	stop := n.governed(ctx) // by now the survey has seen how far it is
 	err := n.evict(ctx)
 	stop()
 	n.account()

@@ -30,6 +30,7 @@ type ledger struct {
 	used       int64 // by the last reading, as the server counts
 	stopAt     int64 // the run's target in the same count; below zero: none
 	sinceBytes float64
+	understate float64 // how many times more than estimated was freed by the last reading, at least 1; 0 before it
 	unmarked   string // why the cooldown's mark could not be set
 	reason     Reason // why nothing more is admitted
 	err        error
@@ -168,9 +169,25 @@ func (l *ledger) stopped() Reason {
 	return l.reason
 }
 
-// probeAt is the share of what is left to free after which memory is read again. The last steps
-// before the target are small, so the estimate's error does not carry past it.
-const probeAt = 0.8
+const (
+	// probeAt is the share of what is left to free after which memory is read again. The last steps
+	// before the target are small, so the estimate's error does not carry past it.
+	probeAt = 0.8
+	// firstAt is that share as long as nothing has told whether the estimates hold, and firstBytes what must be gone
+	// for it to be told: of a large value MEMORY USAGE looks at a few elements, and one huge one may be beside them.
+	firstAt    = 0.01
+	firstBytes = 64 << 10
+	// mostUnderstated bounds what a reading says of the estimates: others write and delete meanwhile.
+	mostUnderstated = 100
+)
+
+// toGo is what must seem to be freed before the next reading, of so much that is left.
+func (l *ledger) toGo(gap float64) float64 {
+	if l.understate == 0 && l.n.acts() {
+		return min(max(firstAt*gap, firstBytes), probeAt*gap)
+	}
+	return probeAt * gap
+}
 
 // admit says how many of the keys with these sizes may be sent now. It waits for batches on their way
 // where the answer hangs on them; 0 means that the run has stopped.
@@ -196,12 +213,12 @@ func (l *ledger) admit(ctx context.Context, sizes []float64) (int, error) {
 			}
 		}
 		if l.stopAt >= 0 && allowed > 0 {
-			gap := float64(l.used - l.stopAt)
+			gap := float64(l.used-l.stopAt) / max(l.understate, 1)
 			sent := l.sinceBytes + l.onWayBytes
 			switch {
 			case gap <= 0:
 				ended = TargetReached
-			case sent > 0 && (sent >= probeAt*gap || sent+sizes[0] > gap):
+			case sent > 0 && (sent >= l.toGo(gap) || sent+sizes[0] > gap):
 				probe = true
 			default:
 				allowed = max(1, fitting(sizes[:allowed], gap-sent))
@@ -263,6 +280,9 @@ func (l *ledger) read(ctx context.Context) error {
 	used, ok := info.UsedMemory()
 	if !ok {
 		return errors.New("INFO does not tell used_memory any more")
+	}
+	if l.sinceBytes > 0 {
+		l.understate = min(max(float64(l.used-used)/l.sinceBytes, 1), mostUnderstated)
 	}
 	l.used, l.sinceBytes = used, 0
 	return nil

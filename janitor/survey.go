@@ -46,18 +46,21 @@ func (n *nodeJob) survey(ctx context.Context, draws int) error {
 		return err
 	}
 	n.sampled = true
-	census := ttlpolicy.NewCensus(n.level, n.rules)
-	census.Population(size, false)
-	n.census = census
-	err = n.draw(ctx, census, draws)
+	n.sample(size)
+	err = n.draw(ctx, n.census, draws)
 	if kind := keyspace.KindOf(err); kind == keyspace.NoPerm || kind == keyspace.NoCommand {
 		n.warn(n, "", "sample_not_random", "random keys cannot be drawn on %s (%v): the estimate is from the first %d keys of a SCAN, which need not be typical", n.node.Addr(), err, draws)
-		census = ttlpolicy.NewCensus(n.level, n.rules)
-		census.Population(size, false)
-		n.census = census
-		err = n.scan(ctx, census, "*", draws)
+		n.sample(size)
+		err = n.scan(ctx, n.census, "*", draws)
 	}
 	return err
+}
+
+// sample begins a census of some of so many keys.
+func (n *nodeJob) sample(size int64) {
+	n.census = ttlpolicy.NewCensus(n.level, n.rules)
+	n.census.Population(size, false)
+	n.census.Stale(n.info.StaleShare(n.node.DB()))
 }
 
 // measureFloor finds what a round trip costs before the server does any work. A server that is far away is asked less.
@@ -105,8 +108,9 @@ func (n *nodeJob) draw(ctx context.Context, census *ttlpolicy.Census, draws int)
 	return nil
 }
 
-// count looks at every key that a pattern matches.
+// count looks at every key that a pattern matches, no faster than an eviction would.
 func (n *nodeJob) count(ctx context.Context, match string) (*ttlpolicy.Census, error) {
+	defer n.governed(ctx)()
 	census := ttlpolicy.NewCensus(n.level, n.rules)
 	if err := n.scan(ctx, census, match, math.MaxInt); err != nil {
 		return nil, err

@@ -155,6 +155,32 @@ func TestExecuteReachesTheTargetOldestFirstAndDoesNotOvershoot(t *testing.T) {
 	}
 }
 
+func TestAHugeElementAmongManySmallOnesDoesNotCarryPastTheTarget(t *testing.T) {
+	// Redis judges a value by some of its elements, which meet the huge one in all values of a server or in none.
+	for name, fields := range map[string]int{"few enough to be counted": 20, "more than are looked at": 200} {
+		t.Run(name, func(t *testing.T) {
+			for range 3 { // each server has another order of its own
+				s := startLean(t)
+				c := s.Client()
+				value := strings.Repeat("v", 20_000)
+				fill(t, s, func(ctx context.Context, p redis.Pipeliner, e entry) {
+					parts := []any{"HSET", e.key, "embedding", value}
+					for i := range fields {
+						parts = append(parts, "f"+strconv.Itoa(i), "v")
+					}
+					p.Do(ctx, parts...)
+					p.PExpireAt(ctx, e.key, e.expiry)
+				}, evenly("first:", 1500, 10*time.Minute, time.Hour, bytesEach(0)))
+				limit := settledMemory(t, c) * 100 / 80
+				expect(t, clean(t, s, fast, cleaning(limit, first)), janitor.Evicted, janitor.TargetReached, 0)
+				if after, target := settledMemory(t, c), limit*55/100; after > target || target-after > limit*2/100+buffers {
+					t.Errorf("memory is at %.1f %% of the limit, want 55", 100*float64(after)/float64(limit))
+				}
+			}
+		})
+	}
+}
+
 // growing has a server grow by so many bytes with each page that a run scans, as long as it scans.
 func growing(t *testing.T, s *redistest.Server, by int) func(*janitor.Request) {
 	t.Helper()

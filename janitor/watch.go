@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"redis-janitor/janitor/keyspace"
+	"redis-janitor/janitor/pace"
 )
 
 const (
@@ -20,6 +21,17 @@ const (
 	// pendingFrees is how many values may wait to be freed in the background.
 	pendingFrees = 20_000
 )
+
+// governed has costly commands take turns, and rests, as the pace asks for at this distance, until stop is called.
+func (n *nodeJob) governed(ctx context.Context) (stop func()) {
+	n.pace = n.asked.At(n.floor.Trip())
+	n.governor = pace.NewGovernor(n.pace, &n.floor)
+	unwatch := n.watch(ctx)
+	return func() {
+		unwatch()
+		n.governor = nil
+	}
+}
 
 // watch keeps an eye on the server while the walk goes on, and slows it down for others' sake. Its end
 // is the returned function. A canary that can't be heard slows nothing: the walk meets the same
@@ -45,7 +57,7 @@ func (n *nodeJob) watch(ctx context.Context) (stop func()) {
 	return func() {
 		cancel()
 		watchers.Wait()
-		if n.report.Backoffs = n.governor.Backoffs(); n.report.Backoffs > 0 {
+		if n.report.Backoffs += n.governor.Backoffs(); n.report.Backoffs > 0 {
 			n.warn(n, "", "backed_off", "%s was slow to others, a replica fell behind, or it was forking: the janitor slowed down %d times", n.node.Addr(), n.report.Backoffs)
 		}
 	}

@@ -17,7 +17,8 @@ type Census struct {
 	families   []family
 	looked     int64
 	population int64
-	counted    bool // Population was called
+	stale      float64 // share of the population that has expired and is still counted
+	counted    bool    // Population was called
 	exact      bool
 }
 
@@ -49,6 +50,10 @@ func (c *Census) Population(n int64, exact bool) {
 	c.population, c.exact, c.counted = max(n, 0), exact, true
 }
 
+// Stale says what share of the population has expired and is still counted: a sample draws none of these, and neither
+// frees nor counts them. The share is itself an estimate, which intervals allow for.
+func (c *Census) Stale(share float64) { c.stale = min(max(share, 0), 1) }
+
 // Doubt says by what share the sizes of a family's keys may err besides chance, all to the same side: intervals
 // of bytes are widened by it.
 func (c *Census) Doubt(family int, share float64) { c.families[family].doubt = max(share, 0) }
@@ -66,7 +71,11 @@ func (c *Census) scale() float64 {
 	if c.looked == 0 {
 		return 1
 	}
-	return c.size() / float64(c.looked)
+	scale := c.size() / float64(c.looked)
+	if !c.exact {
+		scale *= 1 - c.stale
+	}
+	return scale
 }
 
 // Estimate is what a census says of one family. Intervals hold with 95 %.

@@ -100,7 +100,7 @@ func (c *Census) count(hits float64) (n, low, high float64) {
 		return n, n, n
 	}
 	l, h := proportion(hits, float64(c.looked))
-	return n, min(l*c.size(), n), max(h*c.size(), n)
+	return n, min(l*c.size()*max(0, 1-2*c.stale), n), max(h*c.size(), n)
 }
 
 // weigh scales bytes to the population, with their 95 % interval. Model is the
@@ -126,6 +126,7 @@ func (c *Census) weigh(s sum, model float64) (est, low, high float64) {
 	other := math.Hypot(model, z95*math.Sqrt(s.imputed)/s.bytes)
 	down := math.Hypot(math.Hypot(1-shareLow/share, 1-math.Exp(-size)), other)
 	up := math.Hypot(math.Hypot(shareHigh/share-1, math.Exp(size)-1), other)
+	down, up = math.Hypot(down, c.stale), math.Hypot(up, c.stale/max(1-c.stale, c.stale))
 	return est, est * max(0, 1-down), est * (1 + up)
 }
 

@@ -17,8 +17,10 @@ type Lint struct {
 const (
 	almostAll     = 0.90
 	almostAllKeys = 10 // fewer say nothing of a rule
-	observedShare = 0.90
-	observedTop   = 0.99
+	// almostAllSurely is the share that must be certain, with 97.5 %, where keys were sampled.
+	almostAllSurely = 0.80
+	observedShare   = 0.90
+	observedTop     = 0.99
 	// Of keys spread evenly over their lifetime so many lie all below 90 % of it once in 2700 looks.
 	observedAtLeast = 75
 )
@@ -29,7 +31,7 @@ func (c *Census) Lints() []Lint {
 	for i := range c.families {
 		f := &c.families[i]
 		for _, l := range []struct{ code, message string }{
-			{"rule_matches_almost_all", f.matchesAlmostAll(c.level)},
+			{"rule_matches_almost_all", f.matchesAlmostAll(c.level, c.exact || !c.counted)},
 			{"lifetime_over_observed", f.lifetimeOverObserved()},
 			{"ttl_over_lifetime", f.ttlOverLifetime()},
 		} {
@@ -41,10 +43,13 @@ func (c *Census) Lints() []Lint {
 	return lints
 }
 
-func (f *family) matchesAlmostAll(level Level) string {
+func (f *family) matchesAlmostAll(level Level, exact bool) string {
 	age := f.OlderThan[level]
 	if age <= 0 || f.withTTL < almostAllKeys || float64(f.old) < almostAll*float64(f.withTTL) {
 		return ""
+	}
+	if low, _ := proportion(float64(f.old), float64(f.withTTL)); !exact && low < almostAllSurely {
+		return "" // of a rare family a sample has a few keys, which may all be old by chance
 	}
 	seen := fmt.Sprintf("family %s: older_than %s at %s holds for %d of the %d keys seen with a TTL",
 		f.Family, FormatDuration(age), level, f.old, f.withTTL)

@@ -75,7 +75,9 @@ func (c *Census) Needed(cuts []Cut, need, most int64) []Needed {
 			taken = f.below(cuts[i], scale)
 		}
 		freed := c.price(f, taken).bytes * scale
-		all[i] = Needed{whole(math.Ceil(taken.keys*scale - roundingNoise)), whole(freed)}
+		if all[i] = (Needed{whole(taken.keys * scale), whole(freed)}); enough {
+			all[i].Keys = whole(math.Ceil(taken.keys*scale - roundingNoise)) // a part of a key goes as a whole one
+		}
 		if bytes, keys = bytes-freed, keys-taken.keys*scale; enough || bytes <= 0 || keys <= 0 {
 			break
 		}

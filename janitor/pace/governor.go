@@ -15,6 +15,8 @@ const (
 	// breath to a trickle.
 	firstDelay   = time.Millisecond
 	longestDelay = 200 * time.Millisecond
+	// strainDelay is the least that is added while there is another reason to spare the server.
+	strainDelay = 5 * time.Millisecond
 	// leastRest is how much rest must be due before it is taken: a timer that is asked for less than a
 	// millisecond takes one all the same.
 	leastRest = time.Millisecond
@@ -121,8 +123,12 @@ func (g *Governor) Felt(trip time.Duration) {
 		}
 		g.delay = min(2*g.delay, longestDelay)
 		g.backoffs++
-	case len(g.strained) == 0:
-		if g.delay /= 2; g.delay < firstDelay/2 {
+	default:
+		// As long as there is another reason to spare the server, no further than what that one asks for.
+		g.delay /= 2
+		if len(g.strained) > 0 {
+			g.delay = max(g.delay, strainDelay)
+		} else if g.delay < firstDelay/2 {
 			g.delay = 0
 		}
 	}
@@ -146,7 +152,7 @@ func (g *Governor) Strain(reason string, on bool) {
 		g.strained[reason] = true
 		g.backoffs++
 	}
-	g.delay = max(g.delay, 5*firstDelay)
+	g.delay = max(g.delay, strainDelay)
 }
 
 // Delay is what is added before each command now.

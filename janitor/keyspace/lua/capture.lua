@@ -17,7 +17,7 @@ for i = 1, #KEYS do
   ttls[i] = type(ttl) == 'number' and ttl or ''
   if fate == 'e' then
     -- Asked before the value is read: reading a large one holds the server for as long as it takes.
-    local size = pcall('MEMORY', 'USAGE', key)
+    local size = pcall('MEMORY', 'USAGE', key, 'SAMPLES', 64)
     if type(size) == 'table' then
       fate, why = 'f', size.err
     elseif not size then

@@ -61,7 +61,7 @@ plain = plain and try(function()
   room = fit()
   if stride > 0 then
     for k = stride, math.min(count, room), stride do
-      local size = call('MEMORY', 'USAGE', chosen[k])
+      local size = call('MEMORY', 'USAGE', chosen[k], 'SAMPLES', 64)
       if size then
         if budget > 0 and k > 1 and (k - 1) * assumed + beyond + size > budget then
           room = math.min(fit(), k - 1)
@@ -106,7 +106,7 @@ if not plain then
     if fate == 'e' then
       local size = assumed
       if stride > 0 and i % stride == 0 then
-        local usage = pcall('MEMORY', 'USAGE', key)
+        local usage = pcall('MEMORY', 'USAGE', key, 'SAMPLES', 64)
         if type(usage) == 'number' then size, sizes[key] = usage, usage end
       end
       if budget > 0 and spent > 0 and spent + size > budget then
