@@ -220,6 +220,10 @@ func (n *nodeJob) evictedEnding() *ending {
 	}
 	switch reason {
 	case TargetReached:
+		if evicted == 0 && n.keptByAllocator() {
+			return &ending{Nothing, reason, ExitDone, fmt.Sprintf("what %s could free is free already, and kept by its allocator: nothing to do", n.node.Addr()),
+				"see the warning rss_stays; memory.source: redis goes by what Redis uses"}
+		}
 		if evicted == 0 {
 			return &ending{Nothing, reason, ExitDone, fmt.Sprintf("memory of %s is below the target already: nothing to do", n.node.Addr()),
 				"--target none evicts all that is eligible, whatever the memory"}

@@ -148,6 +148,10 @@ func (n *nodeJob) probeWarnings() {
 	if n.reading.Elsewhere(n.node.Addr()) {
 		n.warn(n, "", "memory_of_this_machine", "memory source %s tells of the machine this janitor runs on, which need not be %s's", n.reading.Source, n.node.Addr())
 	}
+	if n.keptByAllocator() && n.level != ttlpolicy.OK {
+		n.warn(n, "", "rss_stays", "by source %s memory is above the target, but Redis on %s uses %s of its %s resident memory: the allocator keeps the rest for the next values, and deleting more would not bring it down (activedefrag, MEMORY PURGE or a restart would)",
+			n.reading.Source, n.node.Addr(), ttlpolicy.FormatSize(n.reading.Allocated), ttlpolicy.FormatSize(n.reading.RSS))
+	}
 	if fork := n.info.Forking(); fork != "" && n.level != ttlpolicy.OK {
 		n.warn(n, "", "fork_running", "%s has a %s running: every page that a deletion touches is copied until it ends, so memory may rise first", n.node.Addr(), fork)
 	}

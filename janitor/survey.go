@@ -288,12 +288,18 @@ func (n *nodeJob) unlimited() bool {
 	return n.plan == nil && n.target() < 0 && n.req.MaxKeys == 0 && n.req.MaxBytes == 0
 }
 
-// need is how many bytes must go; math.MaxInt64 where all that is eligible is to.
+// need is how many bytes must go; math.MaxInt64 where all that is eligible is to. What is free already but for the
+// allocator, which keeps it, need not go once more: a run that waited for RSS to fall would take all there is, tick by tick.
 func (n *nodeJob) need() int64 {
 	if n.target() < 0 {
 		return math.MaxInt64
 	}
-	return max(n.reading.Used-n.target(), 0)
+	return max(n.reading.Used-n.target()-n.reading.Idle(), 0)
+}
+
+// keptByAllocator is whether memory is above the target by what the allocator keeps, and by nothing else.
+func (n *nodeJob) keptByAllocator() bool {
+	return n.target() >= 0 && n.reading.Used > n.target() && n.need() == 0
 }
 
 // aim finds how far down each family is to go.

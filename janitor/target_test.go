@@ -181,6 +181,30 @@ func TestAHugeElementAmongManySmallOnesDoesNotCarryPastTheTarget(t *testing.T) {
 	}
 }
 
+func TestWhatTheAllocatorKeepsIsNotDeletedForAgain(t *testing.T) {
+	s := startLean(t)
+	c := s.Client()
+	fill(t, s, writeString, evenly("first:", 40_000, 10*time.Minute, time.Hour, bytesEach(1000)))
+	limit := infoNumber(t, c, "used_memory_rss") * 100 / 80
+	byRSS := func(r *janitor.Request) { r.Policy.Memory.Source = "rss" }
+	expect(t, clean(t, s, fast, cleaning(limit, first), byRSS), janitor.Evicted, janitor.TargetReached, 0)
+	left := dbSize(t, c)
+	if left < 10_000 || left > 35_000 {
+		t.Fatalf("%d keys left, want about 5 of 8", left)
+	}
+	for range 3 {
+		if infoNumber(t, c, "used_memory_rss") < limit*6/10 {
+			break // this allocator gives memory back, and there is nothing to ask
+		}
+		r := clean(t, s, fast, cleaning(limit, first), byRSS)
+		expect(t, r, janitor.Nothing, janitor.TargetReached, 0)
+		expectWarning(t, r, "rss_stays")
+		if now := dbSize(t, c); now != left {
+			t.Fatalf("of %d keys %d are left: they went for memory that was free", left, now)
+		}
+	}
+}
+
 // growing has a server grow by so many bytes with each page that a run scans, as long as it scans.
 func growing(t *testing.T, s *redistest.Server, by int) func(*janitor.Request) {
 	t.Helper()

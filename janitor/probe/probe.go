@@ -36,6 +36,8 @@ type Reading struct {
 	// the host's memory often don't, so it is what an eviction is steered by, whatever the source.
 	Counted       int64
 	RSS           int64
+	Allocated     int64 // used_memory: what the server has of its allocator, all in all
+	allocatorIdle int64 // what the allocator has of the system and gave to nobody
 	MaxMemory     int64 // 0: none, or not told
 	Fragmentation float64
 }
@@ -46,6 +48,15 @@ func (r Reading) Ratio() float64 {
 		return 0
 	}
 	return float64(r.Used) / float64(r.Limit)
+}
+
+// Idle is what the source counts as used and the server's allocator holds free already, as far as can be told: deleting
+// makes it more, and the resident set no smaller.
+func (r Reading) Idle() int64 {
+	if r.Source == Redis {
+		return 0
+	}
+	return r.allocatorIdle
 }
 
 // Machine reads the memory of the machine that the janitor runs on.
@@ -61,6 +72,12 @@ var ErrLimit = errors.New("the memory limit is not known")
 func Read(ctx context.Context, info keyspace.Info, source string, limit Limit, machine Machine) (Reading, error) {
 	r := Reading{Source: source, Limit: limit.Bytes}
 	r.RSS, _ = info.Int("used_memory_rss")
+	r.Allocated, _ = info.Int("used_memory")
+	r.allocatorIdle = max(r.RSS-r.Allocated, 0)
+	resident, ok := info.Int("allocator_resident") // since Redis 4; without the program's own code and data
+	if allocated, known := info.Int("allocator_allocated"); ok && known {
+		r.allocatorIdle = max(resident-allocated, 0)
+	}
 	r.MaxMemory, _ = info.Int("maxmemory")
 	r.Fragmentation, _ = info.Float("mem_fragmentation_ratio")
 	counted, ok := info.UsedMemory()
