@@ -31,8 +31,8 @@ type ledger struct {
 	stopAt     int64 // the run's target in the same count; below zero: none
 	sinceBytes float64
 	understate float64 // how many times more than estimated was freed by the last reading, at least 1; 0 before it
-	unmarked   string // why the cooldown's mark could not be set
-	reason     Reason // why nothing more is admitted
+	unmarked   string  // why the cooldown's mark could not be set
+	reason     Reason  // why nothing more is admitted
 	err        error
 }
 

@@ -185,6 +185,12 @@ func TestWhatTheAllocatorKeepsIsNotDeletedForAgain(t *testing.T) {
 	s := startLean(t)
 	c := s.Client()
 	fill(t, s, writeString, evenly("first:", 40_000, 10*time.Minute, time.Hour, bytesEach(1000)))
+	// INFO tells an RSS that is up to 100 ms old, and with it what the allocator had given out then.
+	for until := time.Now().Add(20 * time.Second); infoNumber(t, c, "allocator_allocated") < infoNumber(t, c, "used_memory")-1<<20; {
+		if time.Now().After(until) {
+			t.Fatal("the server's count of its allocator's memory stays behind")
+		}
+	}
 	limit := infoNumber(t, c, "used_memory_rss") * 100 / 80
 	byRSS := func(r *janitor.Request) { r.Policy.Memory.Source = "rss" }
 	expect(t, clean(t, s, fast, cleaning(limit, first), byRSS), janitor.Evicted, janitor.TargetReached, 0)

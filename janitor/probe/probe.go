@@ -74,9 +74,8 @@ func Read(ctx context.Context, info keyspace.Info, source string, limit Limit, m
 	r.RSS, _ = info.Int("used_memory_rss")
 	r.Allocated, _ = info.Int("used_memory")
 	r.allocatorIdle = max(r.RSS-r.Allocated, 0)
-	resident, ok := info.Int("allocator_resident") // since Redis 4; without the program's own code and data
-	if allocated, known := info.Int("allocator_allocated"); ok && known {
-		r.allocatorIdle = max(resident-allocated, 0)
+	if resident, ok := info.Int("allocator_resident"); ok { // since Redis 4; without the program's own code and data
+		r.allocatorIdle = max(resident-r.Allocated, 0) // allocator_allocated is up to 100 ms old (server.c, cronUpdateMemoryStats)
 	}
 	r.MaxMemory, _ = info.Int("maxmemory")
 	r.Fragmentation, _ = info.Float("mem_fragmentation_ratio")
