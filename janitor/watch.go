@@ -26,6 +26,7 @@ const (
 func (n *nodeJob) governed(ctx context.Context) (stop func()) {
 	n.pace = n.asked.At(n.floor.Trip())
 	n.governor = pace.NewGovernor(n.pace, &n.floor)
+	n.inspect(n.info) // a short run would be over before INFO is read again
 	unwatch := n.watch(ctx)
 	return func() {
 		unwatch()
