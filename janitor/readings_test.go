@@ -51,7 +51,7 @@ func TestAsManyReadingsAsAskedForMustAgreeAndTheLowestCounts(t *testing.T) {
 		{"a peak that passes late", []float64{0.9, 0.9, 0.5}, ttlpolicy.OK},
 		{"one that only comes up", []float64{0.5, 0.9, 0.9}, ttlpolicy.OK},
 		{"a higher level that passes", []float64{0.9, 0.65, 0.65}, ttlpolicy.Cleanup},
-		{"all agree", []float64{0.8, 0.78, 0.82}, ttlpolicy.Force},
+		{"all agree", []float64{0.83, 0.76, 0.84}, ttlpolicy.Force},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := startLean(t)
@@ -78,6 +78,17 @@ func TestAsManyReadingsAsAskedForMustAgreeAndTheLowestCounts(t *testing.T) {
 			}
 			if r.Totals.Evicted == 0 {
 				t.Errorf("nothing was evicted: %s", r.Message)
+			}
+			// A dry run goes by its first readings, and there too by the lowest of them.
+			if err := c.Eval(t.Context(), ballastScript, nil, 0).Err(); !errors.Is(err, redis.Nil) {
+				t.Fatal(err)
+			}
+			waving, _ = wave(t, s, c, limit, tt.shares)
+			dry := clean(t, s, cleaning(limit, first), waving, command(janitor.DryRun), func(r *janitor.Request) {
+				r.Policy.Memory.Readings, r.Policy.Memory.Every = len(tt.shares), 5*time.Millisecond
+			})
+			if ratio := dry.Nodes[0].Memory.Ratio; ratio < lowest-0.03 || ratio > lowest+0.03 {
+				t.Errorf("it goes by %.2f of the limit, and the lowest reading is %.2f", ratio, lowest)
 			}
 		})
 	}

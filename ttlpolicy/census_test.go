@@ -126,6 +126,28 @@ func TestASampleIsScaledToThePopulation(t *testing.T) {
 	}
 }
 
+func TestASampleKnowsNothingOfKeysThatHaveExpiredAndAreStillCounted(t *testing.T) {
+	c := NewCensus(Force, []Rule{evictAny("ml", hour)})
+	for range 1000 {
+		c.look(0, expiring(hour/4), 100, 0)
+	}
+	c.Look(1000)
+	c.Population(1_000_000, false)
+	c.Stale(0.1)
+	got := c.Estimate(0, TakeAll())
+	if got.Matched != 450_000 || got.Eligible != 450_000 || got.Bytes != 45_000_000 {
+		t.Errorf("%+v", got)
+	}
+	// The share is an estimate, too: from twice as many to none.
+	if got.EligibleLow > 390_000 || got.EligibleHigh < 500_000 || got.BytesLow > 41_000_000 || got.BytesHigh < 50_000_000 {
+		t.Errorf("the intervals do not allow for it: %+v", got)
+	}
+	c.Population(0, true)
+	if got := c.Estimate(0, TakeAll()); got.Eligible != 1000 || got.EligibleLow != 1000 || got.EligibleHigh != 1000 {
+		t.Errorf("where every key was looked at: %+v", got)
+	}
+}
+
 func TestBytesBeyondCountingStayAtTheHighestCount(t *testing.T) {
 	c := NewCensus(Force, []Rule{evictAny("ml", hour)})
 	c.look(0, expiring(0), math.MaxInt64, 0)

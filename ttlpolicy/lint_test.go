@@ -164,3 +164,40 @@ func TestASuggestedAgeHoldsForAboutAThird(t *testing.T) {
 		}
 	}
 }
+
+func TestOfARareFamilyASampleCallsNoRuleVacuous(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	false10, true100 := 0, 0
+	for range 300 {
+		// Three quarters of the keys are old enough, as at the critical level of the built-in policy's app-cache.
+		for n, alarms := range map[int]*int{10: &false10, 15: &false10, 20: &false10} {
+			c := NewCensus(Force, []Rule{older(hour, hour/4)})
+			for range n {
+				c.look(0, expiring(time.Duration(r.Int64N(int64(hour)))), 100, 0)
+			}
+			c.Population(1_000_000, false)
+			if _, ok := lintCodes(c)["rule_matches_almost_all"]; ok {
+				*alarms++
+			}
+		}
+		c := NewCensus(Force, []Rule{older(hour, time.Second)})
+		for range 100 {
+			c.look(0, expiring(time.Duration(r.Int64N(int64(hour)))), 100, 0)
+		}
+		c.Population(1_000_000, false)
+		if _, ok := lintCodes(c)["rule_matches_almost_all"]; ok {
+			true100++
+		}
+	}
+	if false10 > 18 || true100 < 290 {
+		t.Errorf("%d of 900 sane samples raised an alarm, and %d of 300 vacuous ones", false10, true100)
+	}
+}
+
+func lintCodes(c *Census) map[string]string {
+	codes := map[string]string{}
+	for _, l := range c.Lints() {
+		codes[l.Code] = l.Message
+	}
+	return codes
+}

@@ -265,8 +265,21 @@ func TestAStrainHoldsUntilItsEndHoweverWellThePingsAre(t *testing.T) {
 	g.Strain("fork", true)
 	g.Strain("fork", true)
 	feels(g, time.Microsecond)
-	if g.Delay() == 0 || g.Backoffs() != 1 {
-		t.Errorf("under a fork: delay %v, %d backoffs", g.Delay(), g.Backoffs())
+	least := g.Delay()
+	if least == 0 || g.Backoffs() != 1 {
+		t.Errorf("under a fork: delay %v, %d backoffs", least, g.Backoffs())
+	}
+	for range 8 {
+		feels(g, 50*time.Millisecond)
+	}
+	if g.Delay() <= least {
+		t.Errorf("others suffer besides, and the delay stays at %v", g.Delay())
+	}
+	for range 20 {
+		feels(g, time.Microsecond)
+	}
+	if g.Delay() != least {
+		t.Errorf("others are well again, and under the fork the delay stays at %v, want %v", g.Delay(), least)
 	}
 	g.Strain("fork", false)
 	for range 10 {
