@@ -379,6 +379,9 @@ func expectSameCounts(t *testing.T, rehearsed, done *janitor.Report) {
 	if d != f {
 		t.Errorf("the dry run's totals are %+v, the execute's %+v", d, f)
 	}
+	if d, f := rehearsed.Nodes[0].Keys, done.Nodes[0].Keys; d != f {
+		t.Errorf("the dry run was over %d keys, the execute over %d", d, f)
+	}
 }
 
 func TestWithATargetOnlyAllowedKeysGoTheOldestOfTheFirstFamiliesFirst(t *testing.T) {

@@ -36,6 +36,9 @@ func (n *nodeJob) survey(ctx context.Context, draws int) error {
 		return err
 	}
 	n.report.Keys = size
+	if n.lease != nil && n.lease.Unwritten == nil && n.node.DB() == 0 && n.space.Owner(keyspace.LeaseKey) == n.node {
+		n.report.Keys-- // the lease, which comes and goes with this run
+	}
 	if err := n.measureFloor(ctx); err != nil {
 		return err
 	}
