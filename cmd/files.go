@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // noArguments is for commands that are told everything by flags.
@@ -23,7 +24,7 @@ func noArguments(cmd *cobra.Command, args []string) error {
 
 // oneFile is for restore.
 func oneFile(cmd *cobra.Command, args []string) error {
-	if len(args) != 1 {
+	if len(args) != 1 || args[0] == "" {
 		return fmt.Errorf("%s needs one FILE, that execute --capsule has written, and was given %d", cmd.CommandPath(), len(args))
 	}
 	return nil
@@ -38,6 +39,9 @@ var (
 // distinctFiles refuses a command line on which what is written has the name of another file: the last to be
 // written would take the place of a capsule with values that are nowhere else.
 func distinctFiles(cmd *cobra.Command, args []string) error {
+	if err := emptyValue(cmd); err != nil {
+		return err
+	}
 	type named struct{ flag, file string }
 	given := func(names []string) (files []named) {
 		for _, name := range names {
@@ -59,6 +63,23 @@ func distinctFiles(cmd *cobra.Command, args []string) error {
 		}
 	}
 	return nil
+}
+
+// emptyValue is a flag that is given without a value, as --plan "$PLAN" is in a script in which PLAN is not set.
+// What it would do without that flag, such as an execute that nobody has reviewed, is not what was asked for.
+func emptyValue(cmd *cobra.Command) (err error) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		var values []string
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			values = list.GetSlice()
+		} else if f.Value.Type() == "string" { // the other types refuse it themselves
+			values = []string{f.Value.String()}
+		}
+		if err == nil && slices.Contains(values, "") {
+			err = fmt.Errorf("--%s is given an empty value: give it one, or leave the flag out", f.Name)
+		}
+	})
+	return err
 }
 
 // sameFile compares what is there, and by name what isn't yet.
