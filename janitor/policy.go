@@ -142,7 +142,20 @@ func (p Policy) Validate() error {
 			return &FieldError{fmt.Sprintf("protect[%d]", i), "an empty pattern protects nothing; remove it"}
 		}
 	}
+	if err := p.Alerts.validate(); err != nil {
+		return err
+	}
 	return p.validateFamilies()
+}
+
+func (a Alerts) validate() error {
+	if a.MemoryWarning > a.MemoryCritical {
+		return &FieldError{"alerts.memory_warning", fmt.Sprintf("%.6g%% lies above memory_critical at %.6g%%", 100*a.MemoryWarning, 100*a.MemoryCritical)}
+	}
+	if a.WorkerRestartsPerHour < 0 {
+		return &FieldError{"alerts.worker_restarts_per_hour", "must not be negative"}
+	}
+	return nil
 }
 
 func (m MemoryPolicy) validate() error {

@@ -109,6 +109,7 @@ func randomPolicy(t *testing.T, rng *rand.Rand) janitor.Policy {
 		return string(b)
 	}
 	shares := [3]float64{0.1 + 0.2*rng.Float64(), 0.4 + float64(rng.IntN(200))/1000, 0.7 + 0.3*rng.Float64()}
+	warning := rng.Float64()
 	p := janitor.Policy{
 		Version: 1,
 		Name:    fmt.Sprintf("p%q", raw()),
@@ -122,7 +123,7 @@ func randomPolicy(t *testing.T, rng *rand.Rand) janitor.Policy {
 		},
 		Busy:     janitor.BusyPolicy{UsersOver: rng.Int64(), UsersFrom: []string{"none", "clients", "family:f0", fmt.Sprintf("key:%q", raw())}[rng.IntN(4)], ActiveWithin: duration()},
 		Cooldown: duration(),
-		Alerts:   janitor.Alerts{MemoryWarning: rng.Float64(), MemoryCritical: rng.Float64(), HitRateBelow: rng.Float64(), WorkerRestartsPerHour: rng.IntN(1000)},
+		Alerts:   janitor.Alerts{MemoryWarning: warning, MemoryCritical: warning + (1-warning)*rng.Float64(), HitRateBelow: rng.Float64(), WorkerRestartsPerHour: rng.IntN(1000)},
 	}
 	if p.Memory.Limit.Bytes > 0 && rng.IntN(2) == 0 {
 		p.Memory.Target = janitor.Target{Bytes: int64(float64(p.Memory.Limit.Bytes) * shares[0] * 0.9)}
