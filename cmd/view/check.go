@@ -148,7 +148,7 @@ func checkDetails(r *health.Report) []string {
 				say("    error %s: %s", e.Code, count(e.Count))
 			}
 			for _, c := range interval.Commands[:min(len(interval.Commands), 5)] {
-				say("    %s: %s, %.1f us each", c.Name, plural(c.Calls, "call", "calls"), c.MeanUS)
+				say("    %s: %s, %.1f us each", strings.ReplaceAll(c.Name, "|", " "), plural(c.Calls, "call", "calls"), c.MeanUS)
 			}
 		}
 	}

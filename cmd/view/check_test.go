@@ -29,7 +29,7 @@ func checked() *health.Report {
 					{Name: "alert_warning", Ratio: 0.8, Bytes: 6871947673, InS: number(432000), At: &at}, {Name: "alert_critical", Ratio: 0.85, Bytes: 7301444403}}},
 			Totals: health.TotalsReport{EvictedKeys: number(120), ExpiredKeys: number(99), RejectedConnections: number(0)},
 			Interval: &health.IntervalReport{Since: at.Add(-time.Minute), Seconds: 300, HitRate: &rate, MeanUS: &mean, EvictedKeys: number(2),
-				Errors: []health.ErrorReport{{Code: "OOM", Count: 3}}, Commands: []health.CommandReport{{Name: "keys", Calls: 1, MeanUS: 900}}},
+				Errors: []health.ErrorReport{{Code: "OOM", Count: 3}}, Commands: []health.CommandReport{{Name: "client|setname", Calls: 1, MeanUS: 900}}},
 		}},
 		Workers:  &health.WorkersReport{Log: "/var/log/server.log", Restarts: &restarts, Over: 10},
 		Warnings: []janitor.Warning{{Code: "replica", Message: "10.0.0.1:6379 is a replica"}},

@@ -62,9 +62,6 @@ type check struct {
 
 // look fills in all of the report but its verdict.
 func (c *check) look(ctx context.Context) error {
-	if a := c.req.Policy.Alerts; a.MemoryWarning > a.MemoryCritical {
-		return &janitor.FieldError{Path: "alerts.memory_warning", Msg: fmt.Sprintf("%.6g%% lies above memory_critical at %.6g%%", 100*a.MemoryWarning, 100*a.MemoryCritical)}
-	}
 	options := c.req.Connection
 	options.Mode = keyspace.Reading
 	space, err := keyspace.Open(ctx, options)
@@ -184,7 +181,7 @@ func (c *check) recall(ctx context.Context, seen []observation) {
 		n.Restarts = len(after[i].Restarts)
 		n.Memory.foresee(after[i].Points, seen[i].sample.At)
 		if !before[i].known() {
-			c.warn(n.Addr, "no_history", "this is the first check of %s that is remembered: hit rate, rates and trend come with the next one", n.Addr)
+			c.warn(n.Addr, "no_history", "this is the first check of %s that is remembered: hit rate and rates come with the next one, a trend after %s", n.Addr, about(shortestTrend))
 			continue
 		}
 		since, ok := between(before[i].Last, seen[i].sample)
@@ -199,7 +196,7 @@ func (c *check) recall(ctx context.Context, seen []observation) {
 // foresee draws the trend.
 func (m *MemoryReport) foresee(points []point, now time.Time) {
 	perSecond, over, ok := slope(points)
-	if !ok {
+	if !ok || over < shortestTrend {
 		return
 	}
 	m.Trend = &TrendReport{BytesPerHour: 3600 * perSecond, OverS: over.Seconds(), Readings: len(points)}
@@ -226,7 +223,7 @@ func (i interval) report() *IntervalReport {
 		r.Seconds = float64(*i.now.UptimeS)
 		r.Since = i.now.At.Add(-time.Duration(*i.now.UptimeS) * time.Second)
 	}
-	if r.Hits != nil && r.Misses != nil && *r.Hits+*r.Misses > 0 {
+	if r.Hits != nil && r.Misses != nil && *r.Hits+*r.Misses >= fewLookups {
 		rate := float64(*r.Hits) / float64(*r.Hits+*r.Misses)
 		r.HitRate = &rate
 	}

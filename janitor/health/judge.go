@@ -97,6 +97,9 @@ func hint(subject string) string {
 
 func (n *NodeReport) facts(alerts janitor.Alerts) []fact {
 	facts := []fact{n.Memory.fact(alerts)}
+	if n.Interval != nil && n.Memory.Trend == nil {
+		facts[0].text += ", no trend yet"
+	}
 	if n.Restarts > 0 {
 		text := "Redis was restarted or replaced in the last hour"
 		if n.UptimeS != nil {
@@ -105,7 +108,7 @@ func (n *NodeReport) facts(alerts janitor.Alerts) []fact {
 		facts = append(facts, fact{"redis_restarts", Warning, "", text})
 	}
 	if i := n.Interval; i == nil {
-		facts = append(facts, fact{"history", OK, "", "no history yet: hit rate, rates and trend come with the next check"})
+		facts = append(facts, fact{"history", OK, "", "no history yet: hit rate and rates come with the next check, a trend after " + about(shortestTrend)})
 	} else {
 		facts = append(facts, i.facts(alerts)...)
 	}
@@ -168,6 +171,10 @@ func (i *IntervalReport) facts(alerts janitor.Alerts) []fact {
 	switch {
 	case i.Hits == nil || i.Misses == nil:
 		add("hit_rate", OK, "hit rate not told by this server")
+	case *i.Hits+*i.Misses == 0 && i.Seconds < 1:
+		add("hit_rate", OK, "hit rate unknown (no lookups yet)")
+	case *i.Hits+*i.Misses == 0:
+		add("hit_rate", OK, "hit rate unknown (no lookups %s)", within)
 	case *i.Hits+*i.Misses < fewLookups:
 		add("hit_rate", OK, "hit rate unknown (%d lookups %s)", *i.Hits+*i.Misses, within)
 	case *i.HitRate < alerts.HitRateBelow:

@@ -47,18 +47,23 @@ func TestEveryThresholdHasTwoSides(t *testing.T) {
 		reason  string
 		text    string
 	}{
-		"all is well":              {func(*NodeReport) {}, nil, OK, "ok", "memory 61.0% (595.70 KB of 976.56 KB); hit rate 94.0% (100 lookups in 5m)"},
+		"all is well":              {func(*NodeReport) {}, nil, OK, "ok", "memory 61.0% (595.70 KB of 976.56 KB), no trend yet; hit rate 94.0% (100 lookups in 5m)"},
 		"memory at the warning":    {full(0.80), nil, OK, "ok", "memory 80.0%"},
 		"memory above the warning": {full(0.801), nil, Warning, "memory", "memory 80.1% (595.70 KB of 976.56 KB) is above 80%"},
 		"memory at critical":       {full(0.85), nil, Warning, "memory", "is above 80%"},
 		"memory above critical":    {full(0.851), nil, Critical, "memory", "is above 85%"},
 		"hit rate at 60 %":         {hitRate(60, 40), nil, OK, "ok", "hit rate 60.0%"},
 		"hit rate below 60 %":      {hitRate(599, 401), nil, Warning, "hit_rate", "hit rate 59.9% is below 60% (1000 lookups in 5m)"},
-		"too few lookups to tell":  {hitRate(0, 9), nil, OK, "ok", "hit rate unknown (9 lookups in 5m)"},
-		"just enough to tell":      {hitRate(0, 10), nil, Warning, "hit_rate", "hit rate 0.0%"},
-		"a hit rate not told":      {func(n *NodeReport) { n.Interval.Hits = nil }, nil, OK, "ok", "hit rate not told"},
-		"connections rejected":     {func(n *NodeReport) { n.Interval.RejectedConnections = number(1) }, nil, Warning, "rejected_connections", "1 connections rejected in 5m"},
-		"evictions are news only":  {func(n *NodeReport) { n.Interval.EvictedKeys = number(7) }, nil, OK, "ok", "7 keys evicted by Redis itself in 5m"},
+		"no lookups":               {hitRate(0, 0), nil, OK, "ok", "hit rate unknown (no lookups in 5m)"},
+		"no lookups at once": {func(n *NodeReport) {
+			n.Interval.Hits, n.Interval.Misses, n.Interval.Seconds = number(0), number(0), 0.04
+		}, nil, OK, "ok",
+			"hit rate unknown (no lookups yet)"},
+		"too few lookups to tell": {hitRate(0, 9), nil, OK, "ok", "hit rate unknown (9 lookups in 5m)"},
+		"just enough to tell":     {hitRate(0, 10), nil, Warning, "hit_rate", "hit rate 0.0%"},
+		"a hit rate not told":     {func(n *NodeReport) { n.Interval.Hits = nil }, nil, OK, "ok", "hit rate not told"},
+		"connections rejected":    {func(n *NodeReport) { n.Interval.RejectedConnections = number(1) }, nil, Warning, "rejected_connections", "1 connections rejected in 5m"},
+		"evictions are news only": {func(n *NodeReport) { n.Interval.EvictedKeys = number(7) }, nil, OK, "ok", "7 keys evicted by Redis itself in 5m"},
 		"errors are news only": {func(n *NodeReport) {
 			n.Interval.CommandErrors, n.Interval.Errors = number(3), []ErrorReport{{"OOM", 2}, {"ERR", 1}}
 		}, nil, OK, "ok", "3 command errors in 5m (OOM 2)"},
@@ -99,7 +104,7 @@ func TestTheWorstOfSeveralServersDecidesAndTheFullestSpeaksForTheRest(t *testing
 	}
 	r := &Report{Nodes: []NodeReport{named("a:1", full(0.3)), named("b:2", hitRate(1, 99)), named("c:3", full(0.7))}}
 	r.judge(alerts)
-	want := "b:2 hit rate 1.0% is below 60% (100 lookups in 5m); c:3 memory 70.0% (595.70 KB of 976.56 KB); c:3 hit rate 94.0% (100 lookups in 5m)"
+	want := "b:2 hit rate 1.0% is below 60% (100 lookups in 5m); c:3 memory 70.0% (595.70 KB of 976.56 KB), no trend yet; c:3 hit rate 94.0% (100 lookups in 5m)"
 	if r.Message != want || r.Outcome != Warning || r.Alerts[0].Node != "b:2" {
 		t.Errorf("%s: %s\nwant %s", r.Outcome, r.Message, want)
 	}

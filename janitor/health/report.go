@@ -114,7 +114,7 @@ type MemoryReport struct {
 	RSSBytes   int64             `json:"rss_bytes"`
 	MaxMemory  int64             `json:"maxmemory_bytes"`
 	Thresholds []ThresholdReport `json:"thresholds"` // lowest first
-	// Trend is null where there are no two readings.
+	// Trend is null where memory was not watched for long enough.
 	Trend *TrendReport `json:"trend"`
 }
 
@@ -152,7 +152,7 @@ type IntervalReport struct {
 	Seconds             float64         `json:"seconds"`
 	Hits                *int64          `json:"hits"`
 	Misses              *int64          `json:"misses"`
-	HitRate             *float64        `json:"hit_rate"` // null where nothing was looked up
+	HitRate             *float64        `json:"hit_rate"` // null where too little was looked up
 	EvictedKeys         *int64          `json:"evicted_keys"`
 	ExpiredKeys         *int64          `json:"expired_keys"`
 	RejectedConnections *int64          `json:"rejected_connections"`

@@ -5,6 +5,10 @@ import "time"
 // horizon is how far a straight line may be drawn on: what lies beyond it is not foreseen.
 const horizon = 365 * 24 * time.Hour
 
+// shortestTrend is how long memory must have been watched before a line is drawn: within seconds one client's buffers
+// look like a server that is full by noon.
+const shortestTrend = 10 * time.Minute
+
 // slope is how fast memory grows in bytes a second: the straight line with the least squares through
 // all points, so that one reading more or less changes little. It is false for less than two moments.
 func slope(points []point) (perSecond float64, over time.Duration, ok bool) {
