@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"redis-janitor/cmd/metricsfile"
-	"redis-janitor/cmd/policyfile"
 	"redis-janitor/cmd/view"
 	"redis-janitor/janitor"
 	"redis-janitor/janitor/health"
@@ -83,8 +82,7 @@ func (o *checkOptions) run(cmd *cobra.Command, sys System) error {
 		return o.refused(cmd.Context(), sys, err)
 	}
 	if o.policy.show {
-		_, err := sys.Out.Write(policyfile.Format(policy))
-		return sys.written(err)
+		return o.output.showPolicy(sys, policy)
 	}
 	libraryLog(o.output.logger(sys.Err))
 	req := health.Request{Version: version(), Policy: policy, Connection: connection, WorkerLog: o.workerLog, StateFile: o.stateFile(sys)}

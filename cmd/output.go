@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"redis-janitor/cmd/policyfile"
 	"redis-janitor/cmd/view"
 	"redis-janitor/janitor"
 	"redis-janitor/janitor/keyspace"
@@ -114,6 +115,19 @@ func (f *outputFlags) show(sys System, r *janitor.Report) error {
 		return exit{r.ExitCode}
 	}
 	return nil
+}
+
+// showPolicy prints a policy in the place of a run.
+func (f *outputFlags) showPolicy(sys System, p janitor.Policy) error {
+	if !f.json() {
+		_, err := sys.Out.Write(policyfile.Format(p))
+		return sys.written(err)
+	}
+	document, err := policyfile.JSON(p)
+	if err == nil {
+		err = view.JSON(sys.Out, document)
+	}
+	return sys.written(err)
 }
 
 func (sys System) writeJSON(r *janitor.Report) error { return view.JSON(sys.Out, r) }

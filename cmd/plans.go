@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"redis-janitor/cmd/planfile"
-	"redis-janitor/cmd/policyfile"
 	"redis-janitor/janitor"
 	"redis-janitor/ttlpolicy"
 )
@@ -52,8 +51,7 @@ func (o *runOptions) showPlan(cmd *cobra.Command, sys System) error {
 		return o.refused(cmd, sys, err)
 	}
 	if o.policy.show {
-		_, err := sys.Out.Write(policyfile.Format(policy))
-		return sys.written(err)
+		return o.output.showPolicy(sys, policy)
 	}
 	r := saved.Report
 	r.Plan = &janitor.PlanReport{ID: saved.ID, MadeAt: saved.MadeAt}

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"redis-janitor/cmd/planfile"
-	"redis-janitor/cmd/policyfile"
 	"redis-janitor/janitor"
 	"redis-janitor/patterns"
 )
@@ -159,8 +158,7 @@ func (o *runOptions) run(cmd *cobra.Command, sys System) error {
 		return o.refused(cmd, sys, err)
 	}
 	if o.policy.show {
-		_, err := sys.Out.Write(policyfile.Format(req.Policy))
-		return sys.written(err)
+		return o.output.showPolicy(sys, req.Policy)
 	}
 	meter := o.output.meter(sys, o.command != janitor.Execute)
 	log := o.output.logger(meter)

@@ -2,6 +2,7 @@ package policyfile
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"redis-janitor/janitor"
@@ -43,6 +45,17 @@ func checkRoundTrip(t *testing.T, p janitor.Policy) {
 	back, err := Parse("shown.yaml", shown)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, shown)
+	}
+	document, err := JSON(p)
+	if err != nil || !json.Valid(document) {
+		t.Fatalf("%v: %s", err, document)
+	}
+	// What JSON has no bytes for is told apart from text, and YAML takes no control characters.
+	odd := func(r rune) bool { return !unicode.IsPrint(r) }
+	if !bytes.Contains(document, []byte(`"!!binary `)) && !bytes.ContainsFunc(document, odd) {
+		if back, err := Parse("shown.json", document); err != nil || !reflect.DeepEqual(back, p) {
+			t.Fatalf("%+v\nis shown as\n%s\nand reads as\n%+v, %v", p, document, back, err)
+		}
 	}
 	// The digest alone would not tell two patterns of invalid UTF-8 apart: encoding/json replaces their bytes.
 	if !reflect.DeepEqual(back, p) || back.SHA256() != p.SHA256() {
