@@ -121,7 +121,11 @@ func readPassword(ctx context.Context, name string) (string, error) {
 		if c.err == nil && len(c.text) > longestPassword {
 			c.err = fmt.Errorf("%s is larger than %d bytes, which no password is", name, longestPassword)
 		}
-		return strings.TrimRight(string(c.text), "\r\n"), c.err
+		password := strings.TrimRight(string(c.text), "\r\n")
+		if c.err == nil && password == "" {
+			c.err = fmt.Errorf("%s is empty", name)
+		}
+		return password, c.err
 	}
 }
 

@@ -102,7 +102,7 @@ func (f *connectionFlags) add(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.sentinels, "sentinel", nil, "`HOST:PORT` of a sentinel; repeatable")
 	flags.StringVar(&f.masterName, "master-name", "", "name of the primary that the sentinels watch")
 	flags.StringVar(&f.user, "user", "", "ACL user")
-	flags.StringVar(&f.passwordFile, "password-file", "", "`FILE` with the password (or in the URL, or env REDISCLI_AUTH)")
+	flags.StringVar(&f.passwordFile, "password-file", "", "`FILE` with the password (default: the URL's, or env REDISCLI_AUTH)")
 	flags.StringVar(&f.caCert, "cacert", "", "PEM `FILE` of the CA that signed the server's certificate")
 	flags.StringVar(&f.cert, "cert", "", "PEM `FILE` of the client certificate")
 	flags.StringVar(&f.key, "key", "", "PEM `FILE` of the client certificate's key")
@@ -117,7 +117,7 @@ const defaultURL = "redis://127.0.0.1:6379/0"
 func (f *connectionFlags) options(ctx context.Context, sys System, workers int) (keyspace.Options, error) {
 	o := keyspace.Options{
 		URLs: f.urls, Cluster: f.cluster, Sentinels: f.sentinels, MasterName: f.masterName, Username: f.user,
-		Password: sys.getenv("REDISCLI_AUTH"), CACert: f.caCert, Cert: f.cert, Key: f.key, ServerName: f.serverName,
+		Fallback: sys.getenv("REDISCLI_AUTH"), CACert: f.caCert, Cert: f.cert, Key: f.key, ServerName: f.serverName,
 		SentinelPassword: sys.getenv("REDIS_SENTINEL_AUTH"),
 		ConnectTimeout:   time.Duration(f.connectTimeout), CommandTimeout: time.Duration(f.commandTimeout), Workers: workers,
 	}

@@ -23,7 +23,8 @@ type Options struct {
 	// SentinelPassword is the sentinels' own; they share none with the servers that they watch.
 	SentinelPassword string
 	Username         string // overrides the URL's
-	Password         string // used where the URL has none
+	Password         string // likewise
+	Fallback         string // password where neither has one for the user
 	CACert           string // PEM file; the system's roots where empty
 	Cert, Key        string // PEM files of a client certificate
 	ServerName       string // that the server's certificate must hold for; the host's where empty
@@ -100,11 +101,18 @@ func (o Options) parseTarget(raw string) (target, error) {
 		return bad("the path must be a database's number (a socket's path with unix), and what follows a '?' must be an option of the Redis client")
 	}
 	t := target{network: options.Network, addr: options.Addr, db: options.DB, username: options.Username, password: options.Password}
+	theirs := o.Username != "" && t.username != "" && t.username != o.Username
+	switch {
+	case o.Password != "":
+		t.password = o.Password
+	case t.password == "" || theirs:
+		t.password = o.Fallback
+	}
 	if o.Username != "" {
 		t.username = o.Username
 	}
-	if t.password == "" {
-		t.password = o.Password
+	if theirs && t.password == "" {
+		return target{}, &BadAddress{"the URL's password is for the URL's user, and --user is another: give that one's with --password-file or REDISCLI_AUTH"}
 	}
 	if t.username != "" && t.password == "" {
 		// The client would log in as nobody, and so act as the default user, who may be allowed more.

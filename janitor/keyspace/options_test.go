@@ -30,7 +30,7 @@ func TestAURLSaysWhereRedisIs(t *testing.T) {
 		{"rediss://u@host:7000", "tcp", "host:7000", 0, "u", "default", "host"},
 		{"unix:///run/redis.sock?db=4", "unix", "/run/redis.sock", 4, "", "default", ""},
 	} {
-		o := Options{Password: "default"}
+		o := Options{Fallback: "default"}
 		got, err := o.parseTarget(c.url)
 		if err != nil {
 			t.Errorf("%s: %v", c.url, err)
@@ -44,9 +44,31 @@ func TestAURLSaysWhereRedisIs(t *testing.T) {
 			t.Errorf("%s is %+v", c.url, got)
 		}
 	}
-	o := Options{Username: "flag"}
-	if got, err := o.parseTarget("redis://user:word@host"); err != nil || got.username != "flag" || got.password != "word" {
-		t.Errorf("with a user of its own it is %+v: %v", got, err)
+}
+
+func TestTheOptionsWinOverTheURLAndNoUserIsGivenAnothersPassword(t *testing.T) {
+	for name, c := range map[string]struct {
+		o                  Options
+		url                string
+		username, password string
+	}{
+		"the URL's":                             {Options{Fallback: "env"}, "redis://alice:x@host", "alice", "x"},
+		"a password":                            {Options{Password: "file", Fallback: "env"}, "redis://alice:x@host", "alice", "file"},
+		"a user and a password":                 {Options{Username: "bob", Password: "file", Fallback: "env"}, "redis://alice:x@host", "bob", "file"},
+		"another user":                          {Options{Username: "bob", Fallback: "env"}, "redis://alice:x@host", "bob", "env"},
+		"the same user":                         {Options{Username: "alice", Fallback: "env"}, "redis://alice:x@host", "alice", "x"},
+		"a user, and a password of nobody's":    {Options{Username: "bob", Fallback: "env"}, "redis://:x@host", "bob", "x"},
+		"a user, and no password in the URL":    {Options{Username: "bob", Fallback: "env"}, "redis://alice@host", "bob", "env"},
+		"a password, and no user":               {Options{Password: "file"}, "redis://host", "", "file"},
+		"a user's password where there is none": {Options{Username: "bob", Password: "file"}, "redis://host", "bob", "file"},
+	} {
+		if got, err := c.o.parseTarget(c.url); err != nil || got.username != c.username || got.password != c.password {
+			t.Errorf("%s: %s with %s: %v", name, got.username, got.password, err)
+		}
+	}
+	var bad *BadAddress
+	if got, err := (Options{Username: "bob"}).parseTarget("redis://alice:x@host"); !errors.As(err, &bad) || !strings.Contains(err.Error(), "--password-file or REDISCLI_AUTH") {
+		t.Errorf("bob is %+v: %v", got, err)
 	}
 }
 
