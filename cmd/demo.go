@@ -28,7 +28,7 @@ Exit codes:
   0    done
   1    failed, or the output could not be written
   64   wrong usage
-  130  SIGINT           143 SIGTERM`,
+  129  SIGHUP   130 SIGINT   143 SIGTERM`,
 		Example: `  redis-janitor demo
   redis-janitor demo --verbose | less`,
 		Args: noArguments,

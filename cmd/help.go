@@ -19,7 +19,7 @@ Exit codes:
   5    Redis is unreachable, loading, or refuses; nothing deleted
   10   plan, dry-run with --detailed-exitcode: there is something to evict
   64   wrong usage      78  wrong policy or configuration
-  130  SIGINT           143 SIGTERM (the batch in hand was finished)`
+  129  SIGHUP   130 SIGINT   143 SIGTERM (the batch in hand was finished)`
 
 // onlyPrints is what a command exits with that has nothing to do with any Redis.
 const onlyPrints = `

@@ -62,12 +62,15 @@ func Main() int {
 	})
 }
 
-// signals cancels a context at the first SIGINT or SIGTERM, so that the batch in hand is finished;
-// the second one ends the process at once.
+// signals cancels a context at the first SIGINT, SIGTERM or SIGHUP, so that the batch in hand is finished;
+// a second SIGINT or SIGTERM ends the process at once.
 func signals(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	caught := make(chan os.Signal, 1)
 	signal.Notify(caught, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
+		signal.Notify(caught, syscall.SIGHUP)
+	}
 	// A reader that went away must not end a run half-way: writing to it is an error like any other.
 	signal.Ignore(syscall.SIGPIPE)
 	go func() {
@@ -75,12 +78,17 @@ func signals(parent context.Context) (context.Context, func()) {
 		if !ok {
 			return
 		}
+		// The kernel and the shell each send one when a terminal goes away, and neither is somebody who insists.
+		signal.Ignore(syscall.SIGHUP)
 		signal.Stop(caught)
-		if s == syscall.SIGTERM {
+		switch s {
+		case syscall.SIGTERM:
 			cancel(&janitor.Signal{Name: "SIGTERM", Exit: janitor.ExitTerminate})
-			return
+		case syscall.SIGHUP:
+			cancel(&janitor.Signal{Name: "SIGHUP", Exit: janitor.ExitHangUp})
+		default:
+			cancel(&janitor.Signal{Name: "SIGINT", Exit: janitor.ExitInterrupt})
 		}
-		cancel(&janitor.Signal{Name: "SIGINT", Exit: janitor.ExitInterrupt})
 	}()
 	return ctx, func() {
 		signal.Stop(caught)

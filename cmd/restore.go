@@ -34,7 +34,7 @@ Exit codes:
   4    refused by a guard, nothing written
   5    Redis is unreachable, out of memory, too old, or refuses; nothing written
   64   wrong usage
-  130  SIGINT           143 SIGTERM (the batch in hand was finished)`,
+  129  SIGHUP   130 SIGINT   143 SIGTERM (the batch in hand was finished)`,
 		Example: `  redis-janitor restore last.capsule --dry-run           # what would come back
   redis-janitor restore last.capsule --family sessions
   redis-janitor restore last.capsule --match 'page:front*' --full-ttl --yes`,

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -204,10 +205,12 @@ func TestKilledAtAnyMomentAJanitorLeavesOnlyWhatDidNotQualify(t *testing.T) {
 
 func TestASignalEndsARunAfterTheBatchInHandWithItsReport(t *testing.T) {
 	binary := build(t)
+	heedHangUps(t)
 	for _, sent := range []struct {
 		signal syscall.Signal
+		times  int
 		exit   int
-	}{{syscall.SIGINT, janitor.ExitInterrupt}, {syscall.SIGTERM, janitor.ExitTerminate}} {
+	}{{syscall.SIGINT, 1, janitor.ExitInterrupt}, {syscall.SIGTERM, 1, janitor.ExitTerminate}, {syscall.SIGHUP, 2, janitor.ExitHangUp}} {
 		for _, moment := range []struct {
 			name string
 			when func(cmd []string) bool
@@ -230,14 +233,19 @@ func TestASignalEndsARunAfterTheBatchInHandWithItsReport(t *testing.T) {
 				p := prepare(binary, proxy.Addr, t.TempDir(), moment.args...)
 				p.Stdout, p.Stderr = &p.stdout, &p.stderr
 				started := make(chan *os.Process, 1)
-				// Once: the second one would end it at once.
-				signal := sync.OnceFunc(func() { (<-started).Signal(sent.signal) })
+				// A second SIGINT or SIGTERM would end it at once.
+				send := sync.OnceFunc(func() {
+					p := <-started
+					for range sent.times {
+						p.Signal(sent.signal)
+					}
+				})
 				if moment.when == nil {
-					atEviction(proxy, 5, signal)
+					atEviction(proxy, 5, send)
 				} else {
 					proxy.Answer(func(cmd []string) (string, bool) {
 						if moment.when(cmd) {
-							signal()
+							send()
 						}
 						return "", false
 					})
@@ -258,6 +266,31 @@ func TestASignalEndsARunAfterTheBatchInHandWithItsReport(t *testing.T) {
 			})
 		}
 	}
+}
+
+// heedHangUps has programs that a test starts hear SIGHUP, though the tests themselves were started by nohup.
+func heedHangUps(t *testing.T) {
+	t.Helper()
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(caught) })
+}
+
+func TestUnderNohupAHangUpEndsNothing(t *testing.T) {
+	s := redistest.Start(t)
+	loadUp(t, s.Client())
+	proxy := redistest.Proxy(t, s.Addr)
+	p := prepare(build(t), proxy.Addr, t.TempDir())
+	p.Args = append([]string{"sh", "-c", `trap "" HUP; exec "$0" "$@"`}, p.Args...)
+	p.Path, _ = exec.LookPath("sh")
+	p.Stdout, p.Stderr = &p.stdout, &p.stderr
+	started := make(chan *os.Process, 1)
+	atEviction(proxy, 5, func() { (<-started).Signal(syscall.SIGHUP) })
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	started <- p.Process
+	expect(t, p.end(t), janitor.Evicted, janitor.Exhausted, janitor.ExitDone)
 }
 
 func TestAReaderThatGoesAwayEndsNoRun(t *testing.T) {

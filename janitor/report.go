@@ -65,6 +65,7 @@ const (
 	ExitToEvict    = 10
 	ExitUsage      = 64
 	ExitPolicy     = 78
+	ExitHangUp     = 129
 	ExitInterrupt  = 130
 	ExitTerminate  = 143
 )
