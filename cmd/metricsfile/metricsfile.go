@@ -18,7 +18,7 @@ import (
 // mode lets node_exporter read the file, whoever wrote it.
 const mode = 0o644
 
-// Run writes what a plan, dry-run or execute came to. Counters go on from what the file said, and what
+// Run writes what a plan, dry-run, execute or restore came to. Counters go on from what the file said, and what
 // this run says nothing of stays: other commands, nodes and families. A file that holds metrics of ours and can't be
 // read is begun anew, and corrupt says so; one that holds anything else is left alone, which is an error.
 func Run(ctx context.Context, file string, r *janitor.Report, now time.Time) (corrupt string, err error) {

@@ -179,8 +179,8 @@ func TestARunAndACheckAreRecordedInBaseUnits(t *testing.T) {
 		`memory_limit_bytes` + lbl:                                                1000,
 		`memory_target_bytes` + lbl:                                               550,
 		`memory_threshold_bytes{level="force",node="` + node + `"}`:               750,
-		`memory_level{level="force",node="` + node + `"}`:                         1,
-		`memory_level{level="critical",node="` + node + `"}`:                      0,
+		`memory_level{level="ok",node="` + node + `"}`:                            1,
+		`memory_level{level="force",node="` + node + `"}`:                         0,
 		`keys` + lbl: 1000,
 		`family_keys{family="results",node="` + node + `"}`:                                 107,
 		`family_eligible_keys{family="results",node="` + node + `"}`:                        100,
@@ -250,6 +250,56 @@ func TestARehearsalEvictsNothingInTheMetricsEither(t *testing.T) {
 		`family_eligible_keys{family="results",node="` + node + `"}`:            300,
 		`family_kept_keys{family="results",node="` + node + `",reason="fresh"}`: 4,
 	})
+}
+
+func TestTheLevelIsThatOfTheMemoryInUse(t *testing.T) {
+	for _, c := range []struct {
+		command     string
+		used, after int64
+		want        ttlpolicy.Level
+	}{
+		{"execute", 900, 599, ttlpolicy.OK}, {"execute", 900, 600, ttlpolicy.Cleanup}, {"execute", 900, 750, ttlpolicy.Force}, {"execute", 900, 850, ttlpolicy.Critical},
+		{"dry-run", 850, 540, ttlpolicy.Critical}, {"plan", 100, 100, ttlpolicy.OK},
+	} {
+		file, r := newFile(t), evicted(1)
+		r.Command, r.Nodes[0].Memory.UsedBytes, r.Nodes[0].Memory.AfterBytes = c.command, c.used, c.after
+		run(t, file, r)
+		want := map[string]float64{}
+		for _, l := range append([]ttlpolicy.Level{ttlpolicy.OK}, ttlpolicy.Levels()...) {
+			want[`memory_level{level="`+l.String()+`",node="`+node+`"}`] = 0
+		}
+		want[`memory_level{level="`+c.want.String()+`",node="`+node+`"}`] = 1
+		has(t, file, want)
+	}
+}
+
+func TestOnlyAWalkIsRecordedAsOne(t *testing.T) {
+	file := newFile(t)
+	for _, command := range []string{"plan", "execute"} {
+		sampled := evicted(0)
+		sampled.Command, sampled.Nodes[0].Walks, sampled.Nodes[0].Sampled = command, 0, true
+		run(t, file, sampled)
+		if _, there := values(t, file)[`last_walk_timestamp_seconds{node="`+node+`"}`]; there {
+			t.Errorf("after a %s that walked nothing there is a walk", command)
+		}
+	}
+}
+
+func TestKeysThatCameBackAreCounted(t *testing.T) {
+	file := newFile(t)
+	restored := func(dryRun bool) *janitor.Report {
+		return &janitor.Report{Command: "restore", Outcome: janitor.Restored, Reason: janitor.Complete, Restore: &janitor.RestoreReport{DryRun: dryRun,
+			Families: []janitor.RestoredFamily{{Name: "results", RestoreCounts: janitor.RestoreCounts{Keys: 9, Restored: 7, Exists: 2}}}}}
+	}
+	run(t, file, restored(true))
+	for series := range values(t, file) {
+		if strings.Contains(series, "restored_keys") {
+			t.Errorf("a dry run put back %s", series)
+		}
+	}
+	run(t, file, restored(false))
+	run(t, file, restored(false))
+	has(t, file, map[string]float64{`restored_keys_total{family="results"}`: 14})
 }
 
 func TestWhatARunDidNotSeeIsNotMadeUp(t *testing.T) {

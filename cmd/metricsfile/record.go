@@ -41,10 +41,16 @@ func (m *metrics) run(r *janitor.Report, now time.Time) {
 			m.threshold.set(float64(levels.Cleanup), n.Addr, ttlpolicy.Cleanup.String())
 			m.threshold.set(float64(levels.Force), n.Addr, ttlpolicy.Force.String())
 			m.threshold.set(float64(levels.Critical), n.Addr, ttlpolicy.Critical.String())
-			m.atLevel(n.Addr, n.Level)
+			m.atLevel(n.Addr, levelOf(used, levels))
 			m.keys.set(float64(n.Keys), n.Addr)
 		}
 		m.families(n, execute, now)
+	}
+	if r.Restore != nil && !r.Restore.DryRun {
+		for i := range r.Restore.Families {
+			f := &r.Restore.Families[i]
+			m.restored.add(float64(f.Restored), f.Name)
+		}
 	}
 }
 
@@ -58,8 +64,8 @@ func (m *metrics) families(n *janitor.NodeReport, execute bool, now time.Time) {
 	}
 	if n.Walks > 0 {
 		m.kept.forget(n.Addr)
+		m.walked.set(seconds(now), n.Addr)
 	}
-	m.walked.set(seconds(now), n.Addr)
 	for i := range n.Families {
 		f := &n.Families[i]
 		if n.Walks == 0 {
@@ -94,6 +100,19 @@ func (m *metrics) memory(node string, used, limit, rss int64, now time.Time) {
 	m.limit.set(float64(limit), node)
 	m.rss.set(float64(rss), node)
 	m.measured.set(seconds(now), node)
+}
+
+// levelOf is the level that so much memory is at. The report's is the one that the run began at, or that --level gave it.
+func levelOf(used int64, from janitor.ThresholdsReport) ttlpolicy.Level {
+	switch {
+	case used >= from.Critical:
+		return ttlpolicy.Critical
+	case used >= from.Force:
+		return ttlpolicy.Force
+	case used >= from.Cleanup:
+		return ttlpolicy.Cleanup
+	}
+	return ttlpolicy.OK
 }
 
 func (m *metrics) atLevel(node string, level ttlpolicy.Level) {

@@ -25,7 +25,7 @@ type metrics struct {
 	registry *prometheus.Registry
 	vectors  []*vector
 
-	runs, outcomes, freed                                       *vector
+	runs, outcomes, freed, restored                             *vector
 	lastRun, duration, exitCode, lastSuccess                    *vector
 	used, limit, rss, target, threshold, level, measured        *vector
 	keys, matched, eligible, kept, walked                       *vector
@@ -53,10 +53,11 @@ func newMetrics() *metrics {
 	m.matched = m.gauge("family_keys", "Keys of the family when the keyspace was last looked through; an estimate after a plan.", "node", "family")
 	m.eligible = m.gauge("family_eligible_keys", "Keys of the family that policy and level allowed to go when the keyspace was last looked through; an estimate after a plan.", "node", "family")
 	m.kept = m.gauge("family_kept_keys", "Keys of the family that stayed in the last walk of execute or dry-run.", "node", "family", "reason")
-	m.walked = m.gauge("last_walk_timestamp_seconds", "When the keyspace was last looked through.", "node")
+	m.walked = m.gauge("last_walk_timestamp_seconds", "When the keyspace was last walked by execute or dry-run.", "node")
 
 	m.outcomes = m.counter("eviction_outcomes_total", "Keys that execute was about to evict, by what became of them.", "node", "family", "outcome")
 	m.freed = m.counter("freed_bytes_total", "What execute freed, an estimate from the sizes of the keys.", "node", "family")
+	m.restored = m.counter("restored_keys_total", "Keys that restore put back.", "family")
 
 	m.hits = m.counter("server_hits_total", "Lookups that found their key, as the server counts since it started.", "node")
 	m.misses = m.counter("server_misses_total", "Lookups that found no key, as the server counts since it started.", "node")
