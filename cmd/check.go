@@ -34,24 +34,27 @@ func newCheck(sys System) *cobra.Command {
 	o := &checkOptions{}
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "Memory, hit rate, errors and restarts against the alert thresholds, for a monitor",
-		Long: `check compares what Redis says of itself with the policy's alert thresholds: memory
-and where it is heading, hit rate, keys that Redis evicted or that expired, rejected
-connections, errors, latency, restarts; with --worker-log also how many workers
-gunicorn has booted. It prints one line with performance data, as Nagios, Icinga,
-Zabbix or Sensu read it. It sends only commands that read.
+		Short: "Memory, hit rate, errors and restarts, for a monitor",
+		Long: `check compares what Redis says of itself with the policy's alert thresholds:
+memory and where it is heading, hit rate, keys that Redis evicted or that
+expired, rejected connections, errors, latency, restarts; with --worker-log
+also how many workers gunicorn has booted. It prints one line with performance
+data, as Nagios, Icinga, Zabbix or Sensu read it. It sends only commands that
+read.
 
-Rates are those since the last check, whose figures a small file keeps (--state).
+Rates are those since the last check, whose figures a small file keeps
+(--state).
 
 Exit codes:
   0  OK
-  1  WARNING: memory above alerts.memory_warning, hit rate below alerts.hit_rate_below,
-     connections rejected, Redis restarted within the hour, more worker restarts
-     than alerts.worker_restarts_per_hour
+  1  WARNING: memory above alerts.memory_warning, hit rate below
+     alerts.hit_rate_below, connections rejected, Redis restarted within the
+     hour, more worker restarts than alerts.worker_restarts_per_hour
   2  CRITICAL: memory above alerts.memory_critical
-  3  UNKNOWN: unreachable, refused, wrong usage or policy, a worker log that can't be read`,
+  3  UNKNOWN: unreachable, refused, wrong usage or policy, a worker log that
+     can't be read`,
 		Example: `  redis-janitor check -u redis://cache.internal:6379/0
-  redis-janitor check --worker-log /var/log/combot/server.log --memory-limit maxmemory
+  redis-janitor check --worker-log /var/log/combot/server.log
   redis-janitor check -o json | jq '.nodes[].memory.thresholds'`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd, sys) },

@@ -19,10 +19,10 @@ func newDemo(sys System) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Show the whole story on an embedded Redis; needs nothing installed",
-		Long: `demo starts an embedded Redis (miniredis) inside its own process, shaped like a
-t3.large at 1/1000 and filled with a chatbot backend's keys. It takes it over the
-three thresholds, shows plan, dry-run and execute at work, and looks at the end at
-every key. No other Redis is touched.
+		Long: `demo starts an embedded Redis (miniredis) inside its own process, shaped like
+a t3.large at 1/1000 and filled with a chatbot backend's keys. It takes it
+over the three thresholds, shows plan, dry-run and execute at work, and looks
+at the end at every key. No other Redis is touched.
 
 Exit codes:
   0    done

@@ -12,7 +12,8 @@ import (
 
 const exitCodes = `
 Exit codes:
-  0    done; also nothing to do, paused, busy, cooling down, another janitor at work
+  0    done; also nothing to do, paused, busy, cooling down, or another
+       janitor at work
   1    failed part-way: some keys were already deleted
   3    incomplete: a limit, the deadline, or memory still above the threshold
   4    refused by a guard, nothing deleted
@@ -94,6 +95,28 @@ func files(ending string) cobra.CompletionFunc {
 	return cobra.FixedCompletions([]string{ending, "yml"}, cobra.ShellCompDirectiveFilterFileExt)
 }
 
+// narrow breaks those of cobra's own lines that are too wide for a terminal: prose at a space, a command before where
+// its output goes.
+func narrow(text string) string {
+	const width = 78
+	var lines []string
+	for line := range strings.SplitSeq(text, "\n") {
+		if command, into, redirected := strings.Cut(line, " > "); redirected && len(line) > width-7 { // its tab takes 8
+			lines = append(lines, command+" \\", "\t  > "+into)
+			continue
+		}
+		for len(line) > width {
+			at := strings.LastIndexByte(line[:width], ' ')
+			if at <= 0 {
+				break
+			}
+			lines, line = append(lines, line[:at]), line[at+1:]
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "\n")
+}
+
 // completeBuiltins has the commands that cobra brings along end as all others do: it takes an unknown
 // shell or topic for a call for help, and a script that could not be written for wrong usage.
 func completeBuiltins(root *cobra.Command, sys System) {
@@ -117,7 +140,7 @@ func completeBuiltins(root *cobra.Command, sys System) {
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 			for _, shell := range cmd.Commands() {
 				write := shell.RunE
-				shell.Long += onlyPrints
+				shell.Long = narrow(shell.Long) + onlyPrints
 				shell.Example = "  redis-janitor completion " + shell.Name()
 				shell.RunE = func(cmd *cobra.Command, args []string) error { return sys.written(write(cmd, args)) }
 			}

@@ -19,23 +19,25 @@ func newRestore(sys System) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restore FILE",
 		Short: "Put back what an execute with --capsule took",
-		Long: `restore puts keys back from the FILE that execute --capsule wrote: each with its value
-and until its original expiry time, never over a key that exists now. What would have
-expired by now it leaves out (--full-ttl: not). It ends with exit code 3 where the
-file is damaged or has no end, and restores what is whole.
+		Long: `restore puts keys back from the FILE that execute --capsule wrote: each with
+its value and until its original expiry time, never over a key that exists
+now. What would have expired by now it leaves out (--full-ttl: not). It ends
+with exit code 3 where the file is damaged or has no end, and restores what is
+whole.
 
-Hold execute back first, with the key redis-janitor:pause: while memory is above a
-threshold, the next one takes the same keys again.
+Hold execute back first, with the key redis-janitor:pause: while memory is
+above a threshold, the next one takes the same keys again.
 
 Exit codes:
   0    done; also nothing left to restore
   1    failed part-way: some keys are back
   3    incomplete: the file is damaged or has no end, or some values are unfit
   4    refused by a guard, nothing written
-  5    Redis is unreachable, out of memory, too old, or refuses; nothing written
+  5    Redis is unreachable, out of memory, too old or refuses; nothing
+       written
   64   wrong usage
   129  SIGHUP   130 SIGINT   143 SIGTERM (the batch in hand was finished)`,
-		Example: `  redis-janitor restore last.capsule --dry-run           # what would come back
+		Example: `  redis-janitor restore last.capsule --dry-run    # what would come back
   redis-janitor restore last.capsule --family sessions
   redis-janitor restore last.capsule --match 'page:front*' --full-ttl --yes`,
 		Args:              oneFile,

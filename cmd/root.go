@@ -29,16 +29,16 @@ func newRoot(sys System) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "redis-janitor",
 		Short: "Clean a Redis cache under memory pressure, and take nothing else",
-		Long: `redis-janitor frees memory in a Redis that is used as a cache: when memory passes a
-threshold it evicts just enough of the oldest keys of the families that its policy
-names, and nothing else. It never flushes.
+		Long: `redis-janitor frees memory in a Redis that is used as a cache: when memory
+passes a threshold it evicts just enough of the oldest keys of the families
+that its policy names, and nothing else. It never flushes.
 
-Begin with plan, which only reads; then dry-run, which takes every decision and
-deletes nothing; then execute.
+Begin with plan, which only reads; then dry-run, which takes every decision
+and deletes nothing; then execute.
 ` + exitCodes,
-		Example: `  redis-janitor demo                              # the whole story, on an embedded Redis
+		Example: `  redis-janitor demo                       # all of it, on an embedded Redis
   redis-janitor plan -u redis://cache.internal:6379/0
-  redis-janitor execute --yes --quiet             # cron`,
+  redis-janitor execute --yes --quiet      # cron`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
@@ -50,7 +50,8 @@ deletes nothing; then execute.
 	root.AddCommand(newPlan(sys), newDryRun(sys), newExecute(sys), newRestore(sys), newExplain(sys), newCheck(sys), newDemo(sys), newVersion(sys))
 	root.SetFlagErrorFunc(suggestFlag)
 	// To the terminal's width; unwrapped where there is none.
-	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", fmt.Sprintf(".FlagUsagesWrapped %d ", sys.Width)))
+	root.SetUsageTemplate(strings.NewReplacer(".FlagUsages ", fmt.Sprintf(".FlagUsagesWrapped %d ", sys.Width),
+		"for more information about a command", "for more information").Replace(root.UsageTemplate()))
 	completeBuiltins(root, sys)
 	completeValues(root, sys)
 	return root
@@ -60,8 +61,8 @@ func newVersion(sys System) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print version and build",
-		Long: `version prints the version, the commit it was built from, and the Go version and
-system it was built for.
+		Long: `version prints the version, the commit it was built from, and the Go version
+and system it was built for.
 ` + onlyPrints,
 		Example: `  redis-janitor version`,
 		Args:    noArguments,

@@ -30,14 +30,14 @@ func newPlan(sys System) *cobra.Command {
 	o := &runOptions{command: janitor.Plan}
 	cmd := &cobra.Command{
 		Use:   "plan",
-		Short: "Sample the keyspace and say what execute would evict; writes nothing",
-		Long: `plan probes memory and, where it is above a threshold, samples the keyspace: what
-execute would evict, how much that should free, and why. It takes the same time
-on ten million keys as on one, and sends only commands that read.
+		Short: "Sample the keyspace and say what execute would evict; only reads",
+		Long: `plan probes memory and, where it is above a threshold, samples the keyspace:
+what execute would evict, how much that should free, and why. It takes the
+same time on ten million keys as on one, and sends only commands that read.
 ` + exitCodes,
 		Example: `  redis-janitor plan -u redis://cache.internal:6379/0
-  redis-janitor plan --level force        # as if memory were above 75 %
-  redis-janitor plan --save plan.json     # to be reviewed: plan --show plan.json
+  redis-janitor plan --level force      # as if memory were above 75 %
+  redis-janitor plan --save plan.json   # to be reviewed (--show plan.json)
   redis-janitor plan -o json | jq '.nodes[].families[] | {name, estimate}'`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -57,9 +57,10 @@ func newDryRun(sys System) *cobra.Command {
 	o := &runOptions{command: janitor.DryRun}
 	cmd := &cobra.Command{
 		Use:   "dry-run",
-		Short: "Walk the whole keyspace and take every decision, but delete nothing",
-		Long: `dry-run walks the whole keyspace and takes every decision that execute would take,
-with the same code down to the last call. It sends only commands that read.
+		Short: "Walk the whole keyspace, take every decision, delete nothing",
+		Long: `dry-run walks the whole keyspace and takes every decision that execute would
+take, with the same code down to the last call. It sends only commands that
+read.
 ` + exitCodes,
 		Example: `  redis-janitor dry-run -u redis://cache.internal:6379/0
   redis-janitor dry-run --level critical --target none`,
@@ -77,19 +78,21 @@ func newExecute(sys System) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "execute",
 		Short: "Evict what policy and level allow, until memory is at the target",
-		Long: `execute evicts: when memory is above a threshold, the oldest keys of the policy's
-families in their order, until memory is at the target. Each key's TTL is read
-again in the moment of its deletion, so that one that was refreshed stays.
+		Long: `execute evicts: when memory is above a threshold, the oldest keys of the
+policy's families in their order, until memory is at the target. Each key's
+TTL is read again in the moment of its deletion, so that one that was
+refreshed stays.
 
-It leaves with exit code 0 when there is nothing to do, when many users are active
-(unless memory is critical), within two minutes of the last eviction, and when
-another janitor is at work.
+It leaves with exit code 0 when there is nothing to do, when many users are
+active (unless memory is critical), within two minutes of the last eviction,
+and when another janitor is at work.
 ` + exitCodes,
-		Example: `  redis-janitor execute --yes                       # cron
-  redis-janitor execute --max-keys 1000 --yes       # try it on a few first
-  redis-janitor execute --plan plan.json --yes      # exactly what was reviewed
+		Example: `  redis-janitor execute --yes                    # cron
+  redis-janitor execute --max-keys 1000 --yes    # try it on a few first
+  redis-janitor execute --plan plan.json --yes   # exactly what was reviewed
   # a pre-deploy hook that wants all stale results gone:
-  redis-janitor execute --level force --target none --ignore-busy --ignore-cooldown --fail-if-skipped --yes`,
+  redis-janitor execute --level force --target none --ignore-busy \
+    --ignore-cooldown --fail-if-skipped --yes`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd, sys) },
 	}
@@ -104,13 +107,14 @@ func newExplain(sys System) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain KEY...",
 		Short: "Say what each level would do with a key, and why; writes nothing",
-		Long: `explain answers "why is my key gone, or still there?": the key's family, TTL, age,
-idle time and protection, and what cleanup, force and critical would do with it, by
-the same code as execute. It sends only commands that read, and touches no idle time.
+		Long: `explain answers "why is my key gone, or still there?": the key's family, TTL,
+age, idle time and protection, and what cleanup, force and critical would do
+with it, by the same code as execute. It sends only commands that read, and
+touches no idle time.
 
 A key is taken byte by byte. One that begins with a double quote is read as
-redis-cli prints keys, "\x00caf\xc3\xa9\n"; put it between single quotes, so that the
-shell leaves it alone. Keys that begin with a dash come behind --.
+redis-cli prints keys, "\x00caf\xc3\xa9\n"; put it between single quotes, so
+that the shell leaves it alone. Keys that begin with a dash come behind --.
 ` + exitCodes,
 		Example: `  redis-janitor explain ml_results:9f2c
   redis-janitor explain '"ml_results:\x00\xff"' 'a key with spaces'
