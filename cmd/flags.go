@@ -97,16 +97,16 @@ type connectionFlags struct {
 
 func (f *connectionFlags) add(flags *pflag.FlagSet) {
 	f.connectTimeout, f.commandTimeout = durationValue(5*time.Second), durationValue(5*time.Second)
-	flags.StringArrayVarP(&f.urls, "url", "u", nil, "Redis to connect to: redis://, rediss:// or unix:// (env REDIS_URL; default redis://127.0.0.1:6379/0)")
+	flags.StringArrayVarP(&f.urls, "url", "u", nil, "`URL` of the Redis to connect to: redis://, rediss:// or unix:// (env REDIS_URL; default redis://127.0.0.1:6379/0)")
 	flags.BoolVar(&f.cluster, "cluster", false, "the URL is a cluster's (detected when the server says so)")
 	flags.StringArrayVar(&f.sentinels, "sentinel", nil, "`HOST:PORT` of a sentinel; repeatable")
-	flags.StringVar(&f.masterName, "master-name", "", "name of the primary that the sentinels watch")
-	flags.StringVar(&f.user, "user", "", "ACL user")
+	flags.StringVar(&f.masterName, "master-name", "", "`NAME` of the primary that the sentinels watch")
+	flags.StringVar(&f.user, "user", "", "ACL user's `NAME`")
 	flags.StringVar(&f.passwordFile, "password-file", "", "`FILE` with the password (default: the URL's, or env REDISCLI_AUTH)")
 	flags.StringVar(&f.caCert, "cacert", "", "PEM `FILE` of the CA that signed the server's certificate")
 	flags.StringVar(&f.cert, "cert", "", "PEM `FILE` of the client certificate")
 	flags.StringVar(&f.key, "key", "", "PEM `FILE` of the client certificate's key")
-	flags.StringVar(&f.serverName, "tls-server-name", "", "name that the server's certificate must hold for (default: the host connected to)")
+	flags.StringVar(&f.serverName, "tls-server-name", "", "`NAME` that the server's certificate must hold for (default: the host connected to)")
 	flags.Var(&f.connectTimeout, "connect-timeout", "how long a connection may take to open")
 	flags.Var(&f.commandTimeout, "command-timeout", "how long the server may take to answer")
 }
@@ -165,11 +165,11 @@ func (f *policyFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVarP(&f.file, "policy", "p", "", "policy `FILE` (env REDIS_JANITOR_POLICY; default: the built-in combot policy)")
 	flags.BoolVar(&f.show, "policy-show", false, "print the policy in force and exit")
-	flags.StringVar(&f.memoryLimit, "memory-limit", "", "memory that the levels are shares of: `SIZE`, maxmemory or system")
+	flags.StringVar(&f.memoryLimit, "memory-limit", "", "memory that the levels are shares of: `SIZE|maxmemory|system`")
 	f.memorySource = choice(cmd, "memory-source", "", "", "what memory is measured by", "redis", "rss", "host", "cgroup")
 	f.level = choice(cmd, "level", "", "", "act as if the probe had said so", "cleanup", "force", "critical")
-	flags.StringVar(&f.target, "target", "", "where to stop: `SIZE`, PERCENT of the limit, or none to evict all that is eligible")
-	flags.Int64Var(&f.activeUsers, "active-users", -1, "how many users are active, in the place of counting them")
+	flags.StringVar(&f.target, "target", "", "where to stop: `SIZE|PERCENT|none`; a percentage is of the limit, and none evicts all that is eligible")
+	flags.Int64Var(&f.activeUsers, "active-users", -1, "say that `N` users are active, in the place of counting them")
 	flags.Lookup("active-users").DefValue = "0" // which help leaves out
 	flags.BoolVar(&f.ignoreCooldown, "ignore-cooldown", false, "act also within the cooldown of the last eviction")
 	flags.BoolVar(&f.ignoreBusy, "ignore-busy", false, "act also while many users are active")
@@ -233,10 +233,19 @@ func (f *policyFlags) changed(p janitor.Policy) (janitor.Policy, error) {
 		p.Memory.Target = f.goal
 	}
 	// The file was valid by itself, so what is wrong now came with a flag.
-	if err := p.Validate(); err != nil {
-		return p, usageError{err}
+	err := p.Validate()
+	var field *janitor.FieldError
+	switch {
+	case err == nil:
+		return p, nil
+	case errors.As(err, &field) && field.Path == "memory.target" && f.target != "":
+		err = fmt.Errorf("--target: %s", field.Msg)
+	case errors.As(err, &field) && field.Path == "memory.limit":
+		err = fmt.Errorf("--memory-limit: %s", field.Msg)
+	case f.memoryLimit != "":
+		err = fmt.Errorf("--memory-limit: with it, %w", err)
 	}
-	return p, nil
+	return p, usageError{err}
 }
 
 func (f *policyFlags) forcedLevel() ttlpolicy.Level {
@@ -298,11 +307,11 @@ func (f *executeFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	f.deadline = durationValue(10 * time.Minute)
 	flags.BoolVar(&f.yes, "yes", false, "do not ask; needed where stdin is no terminal")
-	flags.Int64Var(&f.maxKeys, "max-keys", 0, "evict no more than so many keys (0: no limit)")
+	flags.Int64Var(&f.maxKeys, "max-keys", 0, "evict no more than `N` keys (0: no limit)")
 	flags.Var(&f.maxBytes, "max-bytes", "free no more than about so much (an estimate)")
 	flags.Var(&f.deadline, "deadline", "from the lease to the last batch (0: none)")
 	f.addWalk(cmd)
-	flags.Float64Var(&f.maxRate, "max-rate", 0, "evict no more than so many keys a second (0: no limit)")
+	flags.Float64Var(&f.maxRate, "max-rate", 0, "evict no more than so many `KEYS_PER_SECOND` (0: no limit)")
 	flags.Var(&f.wait, "wait", "how long to wait for another janitor to finish")
 	flags.Var(&f.splay, "splay", "start after a random delay of up to this, so that many hosts don't start at once")
 	flags.BoolVar(&f.failIfSkipped, "fail-if-skipped", false, "exit 3 instead of 0 when a gate skipped the run")
@@ -311,8 +320,8 @@ func (f *executeFlags) add(cmd *cobra.Command) {
 
 func (f *executeFlags) addWalk(cmd *cobra.Command) {
 	f.pace = choice(cmd, "pace", "", "auto", "how long one command may hold the server: 0.5, 1 or 5 ms; auto by the level", "auto", "gentle", "balanced", "fast")
-	cmd.Flags().IntVar(&f.workers, "workers", 2, "connections that evict")
-	cmd.Flags().IntVar(&f.nodesAtOnce, "nodes-at-once", janitor.NodesAtOnce, "how many of a cluster's servers are worked on at the same time")
+	cmd.Flags().IntVar(&f.workers, "workers", 2, "`N` connections that evict")
+	cmd.Flags().IntVar(&f.nodesAtOnce, "nodes-at-once", janitor.NodesAtOnce, "`N` of a cluster's servers are worked on at the same time")
 	receiptFlag(cmd.Flags(), &f.receipt)
 }
 

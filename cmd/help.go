@@ -1,7 +1,9 @@
 package cmd
 
 import (
+	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -33,7 +35,7 @@ Exit codes:
 func suggestFlag(cmd *cobra.Command, err error) error {
 	name, unknown := strings.CutPrefix(err.Error(), "unknown flag: --")
 	if !unknown {
-		return err
+		return plainly(err)
 	}
 	var known []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
@@ -45,6 +47,25 @@ func suggestFlag(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; did you mean --%s?", err, near)
 	}
 	return err
+}
+
+// goNumber is what Go says of text that it cannot read as a number.
+var goNumber = regexp.MustCompile(`strconv\.Parse(Int|Uint|Float): parsing .*: (invalid syntax|value out of range)$`)
+
+// plainly says of a flag's number what is wrong with it.
+func plainly(err error) error {
+	found := goNumber.FindStringSubmatch(err.Error())
+	if found == nil {
+		return err
+	}
+	wrong := "not a whole number"
+	switch {
+	case found[2] == "value out of range":
+		wrong = "too large a number"
+	case found[1] == "Float":
+		wrong = "not a number"
+	}
+	return errors.New(strings.TrimSuffix(err.Error(), found[0]) + wrong)
 }
 
 // completeValues has the shell offer files where a file is wanted, words where there are some, and nothing

@@ -150,7 +150,7 @@ func calledCommand(root *cobra.Command, args []string) string {
 	if err != nil || found == root {
 		return "redis-janitor"
 	}
-	return found.Name()
+	return strings.Fields(found.CommandPath())[1] // completion, and not bash
 }
 
 // refuse says why a command line or a policy cannot be carried out, as -o json wants it or in words.

@@ -94,8 +94,12 @@ func (f *outputFlags) logger(out io.Writer) *slog.Logger {
 // meter shows progress on stderr.
 func (f *outputFlags) meter(sys System, dryRun bool) *view.Meter {
 	o := f.view(sys, sys.Err, sys.ErrTerminal)
+	var log *slog.Logger
+	if f.logFormat.value == "json" {
+		log = slog.New(slog.NewJSONHandler(sys.Err, nil))
+	}
 	return view.NewMeter(view.MeterOptions{
-		Out: sys.Err, Disabled: f.noProgress || f.quiet, Terminal: sys.ErrTerminal,
+		Log: log, Out: sys.Err, Disabled: f.noProgress || f.quiet, Terminal: sys.ErrTerminal,
 		Width: o.Width, Unicode: o.Unicode, DryRun: dryRun, Clock: view.SystemClock{},
 	})
 }

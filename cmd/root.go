@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -43,7 +44,9 @@ and deletes nothing; then execute.
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
 		PersistentPreRunE: distinctFiles,
+		Version:           version(),
 	}
+	root.SetVersionTemplate(build())
 	root.SetIn(sys.In)
 	root.SetOut(sys.Out)
 	root.SetErr(sys.Err)
@@ -67,19 +70,21 @@ and system it was built for.
 		Example: `  redis-janitor version`,
 		Args:    noArguments,
 		RunE: func(*cobra.Command, []string) error {
-			commit := buildCommit
-			if info, ok := debug.ReadBuildInfo(); ok && commit == "" {
-				for _, s := range info.Settings {
-					if s.Key == "vcs.revision" {
-						commit = s.Value
-					}
-				}
-			}
-			if commit == "" {
-				commit = "unknown"
-			}
-			_, err := fmt.Fprintf(sys.Out, "redis-janitor %s (commit %s, %s, %s/%s)\n", version(), commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprint(sys.Out, build())
 			return sys.written(err)
 		},
 	}
+}
+
+// build says what this program was built from.
+func build() string {
+	commit := buildCommit
+	if info, ok := debug.ReadBuildInfo(); ok && commit == "" {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				commit = s.Value
+			}
+		}
+	}
+	return fmt.Sprintf("redis-janitor %s (commit %s, %s, %s/%s)\n", version(), cmp.Or(commit, "unknown"), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

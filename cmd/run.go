@@ -119,7 +119,12 @@ that the shell leaves it alone. Keys that begin with a dash come behind --.
 		Example: `  redis-janitor explain ml_results:9f2c
   redis-janitor explain '"ml_results:\x00\xff"' 'a key with spaces'
   redis-janitor explain -o json -- -odd:key | jq '.keys[].levels'`,
-		Args: cobra.MinimumNArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("explain needs at least one KEY")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, arg := range args {
 				key, err := patterns.Unquote(arg)

@@ -184,33 +184,25 @@ type nodeJob struct {
 
 // story tells the whole job in its order. The first step that ends the run returns an *ending.
 func (j *job) story(ctx context.Context) error {
-	steps := []func(context.Context) error{
-		j.splay,
-		j.connect,
-		j.guards,
-		j.clocks,
-		j.drift,
-		j.probe,
-		j.paused,
-		j.busy,
-		j.cooldown,
-		j.confirm,
-		j.takeLease,
-		j.openCapsule,
-		j.work,
+	steps := []step{
+		{"splay", j.splay, nil},
+		{"connect", j.connect, j.foundServers},
+		{"guards", j.guards, nil},
+		{"clocks", j.clocks, nil},
+		{"drift", j.drift, nil},
+		{"probe", j.probe, j.foundMemory},
+		{"pause", j.paused, j.foundPause},
+		{"busy", j.busy, j.foundUsers},
+		{"cooldown", j.cooldown, j.foundReady},
+		{"confirm", j.confirm, nil},
+		{"lease", j.takeLease, j.foundLease},
+		{"capsule", j.openCapsule, nil},
+		{"work", j.work, j.foundKeys},
 	}
 	if j.req.Command == Explain {
-		steps = []func(context.Context) error{j.connect, j.guards, j.probe, j.explain}
+		steps = []step{{"connect", j.connect, j.foundServers}, {"guards", j.guards, nil}, {"probe", j.probe, j.foundMemory}, {"explain", j.explain, nil}}
 	}
-	for _, step := range steps {
-		if err := step(ctx); err != nil {
-			return whyStopped(ctx, err)
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-	}
-	return nil
+	return j.carryOut(ctx, steps)
 }
 
 // whyStopped is what ended ctx, where err only says that a command was not sent because of that.

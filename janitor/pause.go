@@ -56,12 +56,17 @@ func (j *job) paused(ctx context.Context) error {
 func (j *job) holdStill(r *PauseReport, unread error, release string) error {
 	j.report.Pause = r
 	message := "paused"
-	if r.Since != nil {
+	switch {
+	case r.Since != nil:
 		message += fmt.Sprintf(" since %s (%s ago)", r.Since.Format(time.RFC3339), ttlpolicy.FormatDuration(max(j.env.Now().Sub(*r.Since), 0).Round(time.Minute)))
+	case unread == nil:
+		message += ", since when it does not say"
 	}
 	switch {
 	case unread != nil:
 		message += fmt.Sprintf(", by whom cannot be told (%v)", unread)
+	case r.Says == "" && r.Since == nil:
+		message += ", nor by whom"
 	case r.Says == "":
 		message += ", by whom it does not say"
 	default:

@@ -74,9 +74,9 @@ func TestAPauseHoldsWhateverItsKeyHolds(t *testing.T) {
 		inMessage   string
 		since, ends bool
 	}{
-		{[]any{"SET", pauseKey, ""}, "", "by whom it does not say", false, false},
+		{[]any{"SET", pauseKey, ""}, "", "paused, since when it does not say, nor by whom (key", false, false},
 		{[]any{"SET", pauseKey, "2026-11-23T02:10:00+02:00"}, "", "2026-11-23T00:10:00Z", true, false},
-		{[]any{"SET", pauseKey, "bob, until the dump is done"}, "bob, until the dump is done", "bob", false, false},
+		{[]any{"SET", pauseKey, "bob, until the dump is done"}, "bob, until the dump is done", `paused, since when it does not say: "bob`, false, false},
 		{[]any{"SET", pauseKey, "\x1b[31mred\x00\xff\nsecond line", "PX", 600_000}, `\x1b[31mred\x00\xff`, `\x1b[31mred`, false, true},
 		{[]any{"SET", pauseKey, long}, long[:200], "long", false, false},
 		{[]any{"RPUSH", pauseKey, "a"}, "", "by whom cannot be told", false, false},

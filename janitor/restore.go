@@ -78,15 +78,13 @@ func PutBack(ctx context.Context, ask RestoreRequest, env Env) *Report {
 }
 
 func (r *restoring) story(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{r.open, r.connect, r.guards, r.confirm, r.work} {
-		if err := step(ctx); err != nil {
-			return whyStopped(ctx, err)
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-	}
-	return nil
+	return r.carryOut(ctx, []step{
+		{"capsule", r.open, func() []any { return []any{"keys", r.file.Keys(), "damaged", len(r.file.Damage)} }},
+		{"connect", r.connect, r.foundServers},
+		{"guards", r.guards, nil},
+		{"confirm", r.confirm, nil},
+		{"restore", r.work, func() []any { return []any{"restored", r.sum().Restored} }},
+	})
 }
 
 // open reads the whole capsule once, so that damage is known before anything is sent.

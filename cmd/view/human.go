@@ -45,7 +45,11 @@ func (v *HumanView) Report(r *janitor.Report) error {
 		if r.ExitCode == janitor.ExitDone {
 			return nil
 		}
-		line := fmt.Sprintf("redis-janitor %s: %s (%s): %s", r.Command, r.Outcome, r.Reason, r.Message)
+		where := ""
+		if len(r.Nodes) == 1 {
+			where = fmt.Sprintf(" (%s)", r.Nodes[0].Addr)
+		}
+		line := fmt.Sprintf("redis-janitor %s%s: %s (%s): %s", r.Command, where, r.Outcome, r.Reason, r.Message)
 		if r.Hint != "" {
 			line += "; " + r.Hint
 		}

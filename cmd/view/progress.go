@@ -3,6 +3,7 @@ package view
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -47,6 +48,8 @@ type MeterOptions struct {
 	Unicode  bool
 	DryRun   bool // nothing is deleted, and the words say so
 	Clock    Clock
+	// Log gets progress off a terminal, where logs are not lines of text; nil: they are.
+	Log *slog.Logger
 }
 
 // Meter shows how far a run is. Whoever works only leaves the latest numbers behind (Update); drawing
@@ -180,6 +183,11 @@ func (m *Meter) draw(now time.Time) {
 	if m.opts.Terminal {
 		m.show("\r" + m.bar(phase, sum, rate) + "\x1b[K")
 		m.drawn = true
+		return
+	}
+	if m.opts.Log != nil {
+		m.opts.Log.Info("progress", "phase", sum.Phase, "walk", sum.Walk, "nodes", nodes, "keys", sum.Keys, "scanned", sum.Scanned, "per_second", rate,
+			"evicted", sum.Evicted, "freed_bytes", sum.FreedBytes, "left_bytes", max(sum.NeedBytes-sum.FreedBytes, 0), "dry_run", m.opts.DryRun)
 		return
 	}
 	m.show("redis-janitor: " + phase + ": " + strings.Join(m.facts(sum, rate, false), ", ") + "\n")

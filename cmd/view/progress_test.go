@@ -1,7 +1,9 @@
 package view
 
 import (
+	"encoding/json"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -142,6 +144,24 @@ func TestOffATerminalThereIsAPlainLineEveryTenSeconds(t *testing.T) {
 		"redis-janitor: walk 1: 240,000/1,204,331 keys, 12,000/s, 4,000 evicted, 1.00 MB freed, 1.72 GB left\n"
 	if got := out.text.String(); got != want || clock.every != 10*time.Second {
 		t.Errorf("every %s\n%s, want\n%s", clock.every, got, want)
+	}
+}
+
+func TestWhereLogsAreJSONProgressIsToo(t *testing.T) {
+	out, clock := &screen{}, newHandClock()
+	m := NewMeter(MeterOptions{Out: out, Clock: clock, Log: slog.New(slog.NewJSONHandler(out, nil))})
+	m.Update(walk(120_000, 4_000, 1<<20))
+	clock.tick(m, 2)
+	m.Close()
+	lines := strings.Split(strings.TrimSuffix(out.text.String(), "\n"), "\n")
+	for _, line := range lines {
+		var said map[string]any
+		if err := json.Unmarshal([]byte(line), &said); err != nil || said["msg"] != "progress" || said["scanned"] != 120_000.0 || said["evicted"] != 4_000.0 || said["per_second"] == nil {
+			t.Errorf("%v: %s", err, line)
+		}
+	}
+	if len(lines) != 2 {
+		t.Errorf("%d lines in two ticks", len(lines))
 	}
 }
 

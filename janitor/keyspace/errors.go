@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"unicode"
 
@@ -57,7 +58,21 @@ type Error struct {
 
 // Error leaves out what could do more to a terminal than print.
 func (e *Error) Error() string {
-	return fmt.Sprintf("%s on %s: %s", e.Op, e.Addr, plain(e.Err.Error()))
+	what := plain(e.Err.Error())
+	var dialed *net.OpError
+	if errors.As(e.Err, &dialed) && dialed.Op == "dial" {
+		// Its text names the address again, twice, and the system call.
+		cause := dialed.Err
+		var call *os.SyscallError
+		if errors.As(cause, &call) {
+			cause = call.Err
+		}
+		what = "cannot connect: " + plain(cause.Error())
+		if e.Op == "connect" {
+			return fmt.Sprintf("cannot connect to %s: %s", e.Addr, plain(cause.Error()))
+		}
+	}
+	return fmt.Sprintf("%s on %s: %s", e.Op, e.Addr, what)
 }
 
 // plain replaces what does not simply print in what somebody else has written.

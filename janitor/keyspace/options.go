@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -93,6 +94,8 @@ func (o Options) parseTarget(raw string) (target, error) {
 		return bad("it is no URL")
 	case parsed.Scheme != "redis" && parsed.Scheme != "rediss" && parsed.Scheme != "unix":
 		return bad("it has none of the schemes redis, rediss and unix")
+	case parsed.Port() != "" && !isPort(parsed.Port()):
+		return bad("its port is none: ports are from 1 to 65535")
 	case strings.Contains(raw, "#"):
 		return bad("it holds a '#'")
 	}
@@ -125,6 +128,11 @@ func (o Options) parseTarget(raw string) (target, error) {
 		}
 	}
 	return t, nil
+}
+
+func isPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && n > 0
 }
 
 // tlsConfig adds certificates to what the URL said (the server's name, skip_verify).

@@ -76,7 +76,7 @@ func TestABadAddressIsRefusedWithoutBeingRepeated(t *testing.T) {
 	for _, url := range []string{
 		"", "host", "host:6379", "://host", "http://s3cret@host", "redis:host", "redis://:s3cret",
 		"redis://:s3cret#x@host/0", "redis://:12#s3cret@host/0", "redis://:12?s3cret@host/0", "redis://user:12/s3cret@host/0",
-		"redis://:12/s3cret", "redis://:%s3cret@host", "redis://:s3cret@host:port", "redis://:s3cret@host/zero", "redis://:s3cret@host/-1",
+		"redis://:12/s3cret", "redis://:%s3cret@host", "redis://:s3cret@host:port", "redis://:s3cret@host:65536", "redis://:s3cret@host:0", "rediss://:s3cret@host:99999/1", "redis://:s3cret@host/zero", "redis://:s3cret@host/-1",
 		"redis://:s3cret@host/0/1", "redis://:s3cret@host?db=-3", "redis://:s3cret@host?s3cret=1", "redis://:s3cret@host?db=s3cret",
 		"redis://:s3 cret@host", "redis://:s3cret\n@host", "redis://:s3cret\x00@host", "redis://[s3cret@host", "unix://", "unix://s3cret@", "redis://host/0#",
 		"redis://s3cret@host", "redis://s3cret:@host", "rediss://s3cret@host:7000/1",

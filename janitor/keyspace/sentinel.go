@@ -29,8 +29,8 @@ func (o Options) watched(doors []target) (*sentinels, error) {
 		if !strings.Contains(addr, ":") {
 			addr = net.JoinHostPort(addr, "26379")
 		}
-		if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
-			return nil, &BadAddress{"--sentinel takes HOST:PORT"}
+		if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || !isPort(port) {
+			return nil, &BadAddress{"--sentinel takes HOST:PORT, with a port from 1 to 65535"}
 		}
 		s.addrs = append(s.addrs, addr)
 	}
