@@ -96,9 +96,6 @@ func (p *page) rss(r *janitor.Report, node *janitor.NodeReport) {
 		}
 		p.field("RSS", text)
 	}
-	if warned(r, "rss_stays", node.Addr) {
-		p.styledField("", p.faint, "Redis's allocator keeps what was freed for the next writes; the system may get it back late or never (rss_stays).")
-	}
 }
 
 // warned says whether a warning holds for a node, or for any if addr is empty.
