@@ -161,12 +161,18 @@ type policyFlags struct {
 	goal  janitor.Target // target likewise
 }
 
-func (f *policyFlags) add(cmd *cobra.Command) {
+// addMemory adds those of a command that judges memory and decides about no key.
+func (f *policyFlags) addMemory(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVarP(&f.file, "policy", "p", "", "policy `FILE` (env REDIS_JANITOR_POLICY; default: the built-in combot policy)")
 	flags.BoolVar(&f.show, "policy-show", false, "print the policy in force and exit")
 	flags.StringVar(&f.memoryLimit, "memory-limit", "", "memory that the levels are shares of: `SIZE|maxmemory|system`")
 	f.memorySource = choice(cmd, "memory-source", "", "", "what memory is measured by", "redis", "rss", "host", "cgroup")
+}
+
+func (f *policyFlags) add(cmd *cobra.Command) {
+	f.addMemory(cmd)
+	flags := cmd.Flags()
 	f.level = choice(cmd, "level", "", "", "act as if the probe had said so", "cleanup", "force", "critical")
 	flags.StringVar(&f.target, "target", "", "where to stop: `SIZE|PERCENT|none`; a percentage is of the limit, and none evicts all that is eligible")
 	flags.Int64Var(&f.activeUsers, "active-users", -1, "say that `N` users are active, in the place of counting them")

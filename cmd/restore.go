@@ -4,11 +4,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"redis-janitor/janitor"
+	"redis-janitor/janitor/keyspace"
 )
 
 // restoreOptions are the flags of restore.
 type restoreOptions struct {
 	connection connectionFlags
+	policy     policyFlags
 	output     outputFlags
 	metrics    metricsFlag
 	ask        janitor.RestoreRequest
@@ -26,7 +28,8 @@ with exit code 3 where the file is damaged or has no end, and restores what is
 whole.
 
 Hold execute back first, with the key redis-janitor:pause: while memory is
-above a threshold, the next one takes the same keys again.
+above a threshold, the next one takes the same keys again. Where that is so,
+or comes to be so by what is put back, restore warns before it writes.
 
 Exit codes:
   0    done; also nothing left to restore
@@ -35,7 +38,7 @@ Exit codes:
   4    refused by a guard, nothing written
   5    Redis is unreachable, out of memory, too old or refuses; nothing
        written
-  64   wrong usage
+  64   wrong usage      78  wrong policy
   129  SIGHUP   130 SIGINT   143 SIGTERM (the batch in hand was finished)`,
 		Example: `  redis-janitor restore last.capsule --dry-run    # what would come back
   redis-janitor restore last.capsule --family sessions
@@ -46,6 +49,7 @@ Exit codes:
 	}
 	flags := cmd.Flags()
 	o.connection.add(flags)
+	o.policy.addMemory(cmd)
 	flags.BoolVar(&o.ask.Confirmed, "yes", false, "do not ask; needed where stdin is no terminal")
 	flags.BoolVar(&o.ask.DryRun, "dry-run", false, "say what would come back, and write nothing")
 	flags.BoolVar(&o.ask.Replace, "replace", false, "also over keys that exist now")
@@ -61,9 +65,20 @@ Exit codes:
 }
 
 func (o *restoreOptions) run(cmd *cobra.Command, sys System, file string) error {
-	connection, err := o.connection.options(cmd.Context(), sys, 1)
+	refused := func(err error) error { return refuseRun(cmd, sys, &o.output, &o.metrics, err) }
+	err := o.policy.check(cmd)
+	var connection keyspace.Options
+	if err == nil && !o.policy.show {
+		connection, err = o.connection.options(cmd.Context(), sys, 1)
+	}
 	if err != nil {
-		return refuseRun(cmd, sys, &o.output, &o.metrics, usageError{err})
+		return refused(usageError{err})
+	}
+	if o.ask.Policy, err = o.policy.policy(sys); err != nil {
+		return refused(err)
+	}
+	if o.policy.show {
+		return o.output.showPolicy(sys, o.ask.Policy)
 	}
 	o.ask.Version, o.ask.File, o.ask.Connection = version(), file, connection
 	meter := o.output.meter(sys, o.ask.DryRun)

@@ -24,6 +24,7 @@ type RestoreRequest struct {
 	Version    string
 	File       string
 	Connection keyspace.Options
+	Policy     Policy // what memory is judged by; without families it isn't
 
 	Confirmed bool // --yes
 	DryRun    bool // only look which keys would come back
@@ -57,7 +58,7 @@ type receiver struct {
 // PutBack puts back what an execute with a capsule took, and reports on it, whatever happened. When ctx is
 // cancelled, the batch in hand is finished first.
 func PutBack(ctx context.Context, ask RestoreRequest, env Env) *Report {
-	j := &job{req: Request{Command: Restore, Version: ask.Version, Connection: ask.Connection, Receipt: ask.Receipt}, env: env, started: env.Now()}
+	j := &job{req: Request{Command: Restore, Version: ask.Version, Policy: ask.Policy, Connection: ask.Connection, Receipt: ask.Receipt}, env: env, started: env.Now()}
 	j.report = &Report{Schema: ReportSchema, Command: string(Restore), Version: ask.Version, StartedAt: j.started.UTC()}
 	r := &restoring{job: j, ask: ask}
 	j.write(r.ending(r.story(ctx)))
@@ -82,6 +83,7 @@ func (r *restoring) story(ctx context.Context) error {
 		{"capsule", r.open, func() []any { return []any{"keys", r.file.Keys(), "damaged", len(r.file.Damage)} }},
 		{"connect", r.connect, r.foundServers},
 		{"guards", r.guards, nil},
+		{"probe", r.judge, nil},
 		{"confirm", r.confirm, nil},
 		{"restore", r.work, func() []any { return []any{"restored", r.sum().Restored} }},
 	})

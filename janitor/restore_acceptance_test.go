@@ -3,6 +3,7 @@ package janitor_test
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -377,5 +378,52 @@ func TestARunWithACapsuleComesToTheSameAsOneWithout(t *testing.T) {
 			t.Errorf("%s: %q", level, ends)
 		}
 		expectSameKeys(t, left[1], left[0])
+	}
+}
+
+func TestWhatTheNextExecuteWouldTakeAgainIsToldBeforeItIsPutBack(t *testing.T) {
+	s := redistest.Start(t)
+	c := s.Client()
+	noise := make([]byte, 100<<10) // which DUMP can't compress
+	for i := range 40 {
+		for at := range noise {
+			noise[at] = byte(rand.Uint32())
+		}
+		do(t, c, []any{"SET", fmt.Sprintf("ml_results:%02d", i), string(noise), "EX", 3600})
+	}
+	file := filepath.Join(t.TempDir(), "c")
+	expect(t, clean(t, s, taking(file)...), janitor.Evicted, janitor.Exhausted, janitor.ExitDone)
+	// Half of what was taken would fit in below the cleanup threshold.
+	limit := (usedMemory(t, c) + 2<<20) * 10 / 6
+	judged := func(limit int64) func(*janitor.RestoreRequest) {
+		return func(r *janitor.RestoreRequest) {
+			r.Policy = janitor.Combot()
+			r.Policy.Memory.Limit = janitor.Limit{Bytes: limit}
+		}
+	}
+	for _, it := range []struct {
+		name   string
+		change []func(*janitor.RestoreRequest)
+		says   string // "": nothing
+	}{
+		{"no policy", nil, ""},
+		{"room for all", []func(*janitor.RestoreRequest){judged(2 * limit)}, ""},
+		{"room for those asked for", []func(*janitor.RestoreRequest){judged(limit), only("ml_results:0?")}, ""},
+		{"room for some", []func(*janitor.RestoreRequest){judged(limit)}, "with up to about 3.9"},
+		{"no room", []func(*janitor.RestoreRequest){judged(usedMemory(t, c))}, "not below the cleanup threshold"},
+	} {
+		r := putBack(t, s, file, append(it.change, rehearsed)...)
+		if hasWarning(r, "memory_above_threshold") != (it.says != "") || it.says != "" && !strings.Contains(r.Warnings[0].Message, it.says) {
+			t.Errorf("%s: %+v", it.name, r.Warnings)
+		}
+	}
+	// It holds nothing up, and is true.
+	expectWarning(t, putBack(t, s, file, judged(limit)), "memory_above_threshold")
+	if n := countKeys(t, c, "ml_results:*"); n != 40 {
+		t.Errorf("%d keys are back", n)
+	}
+	bound := func(r *janitor.Request) { r.Policy.Memory.Limit = janitor.Limit{Bytes: limit} }
+	if r := clean(t, s, bound, ignoreCooldown); r.Totals.Evicted == 0 {
+		t.Errorf("the next execute took nothing: %s", r.Message)
 	}
 }
