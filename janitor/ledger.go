@@ -26,6 +26,7 @@ type ledger struct {
 	onWayBytes float64
 	goneKeys   int64 // evicted, or perhaps
 	goneBytes  float64
+	takenBytes float64 // of the evicted and of those that perhaps are: what limits go by
 
 	used       int64 // by the last reading, as the server counts
 	stopAt     int64 // the run's target in the same count; below zero: none
@@ -208,7 +209,7 @@ func (l *ledger) admit(ctx context.Context, sizes []float64) (int, error) {
 			}
 		}
 		if limit := l.n.req.MaxBytes; limit > 0 && allowed > 0 {
-			if allowed = fitting(sizes[:allowed], float64(limit)-l.goneBytes-l.onWayBytes-otherBytes); allowed == 0 {
+			if allowed = fitting(sizes[:allowed], float64(limit)-l.takenBytes-l.onWayBytes-otherBytes); allowed == 0 {
 				ended = MaxBytes
 			}
 		}
@@ -363,6 +364,7 @@ func (l *ledger) settle(p parcel, r keyspace.Removal) (rest parcel) {
 	t.bytes += bytes
 	l.goneKeys += gone + perhaps
 	l.goneBytes += bytes
+	l.takenBytes += bytes + perhapsBytes
 	l.sinceBytes += bytes + perhapsBytes
 	l.n.spent.tell(l)
 	l.settled.Broadcast()

@@ -63,6 +63,35 @@ func TestMaxBytesBoundsWhatIsFreed(t *testing.T) {
 	}
 }
 
+func TestMaxBytesCountsWhatMayBeGone(t *testing.T) {
+	s := redistest.Start(t)
+	c := s.Client()
+	plant(t, c, func(p *planter) {
+		for i := range 5000 {
+			p.do("SET", "ml_results:"+strconv.Itoa(i), strings.Repeat("x", 1000), "EX", 3600)
+		}
+	})
+	each := c.MemoryUsage(t.Context(), "ml_results:0").Val()
+	p := redistest.Proxy(t, s.Addr)
+	batches := 0
+	// Not two in a row: the run goes on after each lost reply.
+	onEviction(p, func([]string) {
+		if batches++; batches%2 == 0 {
+			p.DropReplyTo(func(cmd []string) bool { return evictionKeys(cmd) != nil })
+		}
+	})
+	const limit = 1 << 20
+	r := clean(t, s, atCleanup, noTarget, through(p), func(r *janitor.Request) { r.MaxBytes = limit })
+	expect(t, r, janitor.Incomplete, janitor.MaxBytes, 3)
+	gone := 5000 - countKeys(t, c, "ml_results:*")
+	if r.Totals.Uncertain < 50 || r.Totals.Evicted+r.Totals.Uncertain < gone || each == 0 {
+		t.Fatalf("%d keys of %d bytes are gone; the report says %+v", gone, each, r.Totals)
+	}
+	if bytes := gone * each; bytes > limit*11/10 || bytes < limit/2 {
+		t.Errorf("%d bytes are gone, of %d allowed; the report says %+v", bytes, limit, r.Totals)
+	}
+}
+
 func TestPlanAndDryRunAreEndedByASignalToo(t *testing.T) {
 	s := redistest.Start(t)
 	plantAll(t, s.Client(), 5)
