@@ -1,8 +1,10 @@
 package janitor_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -85,6 +87,81 @@ func TestOfTenJanitorsOneEvictsAndNineLeave(t *testing.T) {
 				t.Error("the lease is still there")
 			}
 		})
+	}
+}
+
+func TestThisHostsLockIsForEveryUserOfTheHost(t *testing.T) {
+	binary := build(t)
+	s := redistest.Start(t)
+	c := s.Client()
+	do(t, c, []any{"ACL", "SETUSER", "limited", "on", ">pw", "~combot_cache*", "~ml_results*", "+@all"})
+	shared, err := os.MkdirTemp("", "redis-janitor-host") // t.TempDir's parent is closed to others
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(shared) })
+	if err := os.Chmod(shared, 0o777|os.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	run := func(as *syscall.Credential, flags ...string) *process {
+		t.Helper()
+		loadUp(t, c)
+		p := prepare(binary, s.Addr, shared, append([]string{"--user", "limited"}, flags...)...)
+		// A shell has the umask: this process has other tests' files to make.
+		p.Path, p.Args = "/bin/sh", append([]string{"sh", "-c", `umask 077; exec "$0" "$@"`}, p.Args...)
+		p.Env = append(p.Env, "REDISCLI_AUTH=pw")
+		p.Stdout, p.Stderr, p.SysProcAttr = &p.stdout, &p.stderr, &syscall.SysProcAttr{Credential: as}
+		if err := p.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { p.Process.Kill() })
+		return p
+	}
+	users := []*syscall.Credential{nil}
+	if os.Getuid() == 0 { // only root may be somebody else
+		users = append(users, &syscall.Credential{Uid: 65533, Gid: 65533}, &syscall.Credential{Uid: 65534, Gid: 65534}, nil)
+	}
+	for _, user := range users {
+		expect(t, run(user).end(t), janitor.Evicted, janitor.Exhausted, janitor.ExitDone)
+	}
+	locks, err := filepath.Glob(filepath.Join(shared, "*.lock"))
+	if err != nil || len(locks) != 1 {
+		t.Fatalf("locks: %q, %v", locks, err)
+	}
+	if info, err := os.Lstat(locks[0]); err != nil || info.Mode() != 0o644 {
+		t.Errorf("the lock is %v: %v", info.Mode(), err)
+	}
+	first := run(users[0], "--max-rate", "100")
+	poll(t, "the first deletions", func() bool { return countKeys(t, c, sessionPrefix+"*") < few })
+	second := prepare(binary, s.Addr, shared, "--user", "limited")
+	second.Env = append(second.Env, "REDISCLI_AUTH=pw")
+	second.Stdout, second.SysProcAttr = &second.stdout, &syscall.SysProcAttr{Credential: users[min(1, len(users)-1)]}
+	if err := second.Start(); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, second.end(t), janitor.Skipped, janitor.LeaseHeld, janitor.ExitDone)
+	first.Process.Signal(syscall.SIGTERM)
+	first.Wait()
+
+	// What somebody has put in its place leads nowhere, and is named.
+	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
+	if err := errors.Join(os.Remove(locks[0]), os.Symlink(elsewhere, locks[0])); err != nil {
+		t.Fatal(err)
+	}
+	for _, there := range []bool{false, true} {
+		if there {
+			if err := os.WriteFile(elsewhere, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := run(nil).end(t)
+		expect(t, r, janitor.Refused, "noperm", janitor.ExitNoServer)
+		if !strings.Contains(r.Message, locks[0]) || !strings.Contains(r.Message, s.Addr) {
+			t.Errorf("the message is %q", r.Message)
+		}
+		if _, err := os.Stat(elsewhere); there == (err != nil) {
+			t.Errorf("what the link leads to: %v", err)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"redis-janitor/janitor/capsule"
 	"redis-janitor/janitor/keyspace"
@@ -91,7 +92,8 @@ func (j *job) write(end *ending) {
 
 // failure is the ending of an error: 5 before anything was deleted, 1 after.
 func (j *job) failure(err error) *ending {
-	end := &ending{outcome: Failed, reason: Internal, exit: ExitFailed, message: err.Error()}
+	// Joined errors have a line each, and a message is one.
+	end := &ending{outcome: Failed, reason: Internal, exit: ExitFailed, message: strings.ReplaceAll(err.Error(), "\n", "; ")}
 	var address *keyspace.BadAddress
 	var refusal *keyspace.Error
 	var field *FieldError
@@ -101,7 +103,7 @@ func (j *job) failure(err error) *ending {
 	case errors.As(err, &field):
 		return &ending{Refused, BadPolicy, ExitPolicy, err.Error(), ""}
 	case errors.As(err, &refusal):
-		end.reason, end.hint, end.message = Reason(refusal.Kind), refusal.Hint, refusal.Error()
+		end.reason, end.hint = Reason(refusal.Kind), refusal.Hint
 		if !j.deleted() {
 			end.exit = ExitNoServer
 			switch refusal.Kind {

@@ -45,6 +45,10 @@ func build(t *testing.T) (binary string) {
 		if program.dir, program.err = os.MkdirTemp("", "redis-janitor-test"); program.err != nil {
 			return
 		}
+		// Other users of this machine may be to run it.
+		if program.err = os.Chmod(program.dir, 0o755); program.err != nil {
+			return
+		}
 		program.path = filepath.Join(program.dir, "redis-janitor")
 		out, err := exec.Command("go", "build", "-buildvcs=false", "-o", program.path, "redis-janitor").CombinedOutput()
 		if err != nil {

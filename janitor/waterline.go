@@ -252,7 +252,7 @@ func (l *ledger) left(ctx context.Context) (left, drop int64, err error) {
 func (l *ledger) gone() (keys, bytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.goneKeys, int64(l.goneBytes)
+	return l.goneKeys, int64(l.takenBytes)
 }
 
 // nextWalk has what comes belong to another walk.

@@ -9,8 +9,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -136,9 +139,15 @@ func (l *Lease) try(ctx context.Context, o Options) (*HeldError, error) {
 func (l *Lease) tryHost(o Options) (*HeldError, error) {
 	if l.lock == nil {
 		sum := sha256.Sum256([]byte(l.space.Identity()))
-		l.lock = flock.New(filepath.Join(o.LockDir, "redis-janitor-"+hex.EncodeToString(sum[:8])+".lock"))
+		l.lock = flock.New(filepath.Join(o.LockDir, "redis-janitor-"+hex.EncodeToString(sum[:8])+".lock"),
+			flock.SetFlag(os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK))
 	}
 	locked, err := l.lock.TryLock()
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = begin(l.lock.Path()); err == nil {
+			locked, err = l.lock.TryLock()
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the lease cannot be written (%w), and neither can this host's lock: %w", l.Unwritten, err)
 	}
@@ -146,6 +155,20 @@ func (l *Lease) tryHost(o Options) (*HeldError, error) {
 		return &HeldError{}, nil
 	}
 	return nil, nil
+}
+
+// begin makes a lock's file, which stays: for every user of the host, since who runs the next janitor is not known.
+// It is made and opened apart, because in a folder such as /tmp Linux opens no other user's file that might be
+// made (fs.protected_regular), and a link that somebody has put there must lead nowhere.
+func begin(path string) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDONLY, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return nil // another janitor was faster
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Chmod(0o644), file.Close()) // whatever the umask
 }
 
 func (l *Lease) renew(ctx context.Context) {
