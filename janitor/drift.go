@@ -137,9 +137,8 @@ func aboutKeys(n, low, high float64) string {
 // claim is a run's right to carry out a plan.
 type claim struct {
 	mu    sync.Mutex
-	asked bool
-	err   error
-	token string // in Redis; "" where the mark is a file
+	ours  bool   // an error is not kept: whoever asks next may get an answer
+	token string // in Redis, or perhaps; "" where the mark is a file
 	file  string // on this host; "" where the mark is in Redis
 }
 
@@ -180,30 +179,39 @@ func (j *job) claimPlan(ctx context.Context) error {
 	c := &j.claim
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.asked {
-		c.asked = true
-		c.err = j.takePlan(ctx, c)
+	if c.ours {
+		return nil
 	}
-	return c.err
+	err := j.takePlan(ctx, c)
+	c.ours = err == nil
+	return err
 }
 
 func (j *job) takePlan(ctx context.Context, c *claim) error {
-	var random [16]byte
-	if _, err := rand.Read(random[:]); err != nil {
-		return fmt.Errorf("claim the plan: %w", err)
+	if c.token == "" {
+		var random [16]byte
+		if _, err := rand.Read(random[:]); err != nil {
+			return fmt.Errorf("claim the plan: %w", err)
+		}
+		// Before it is asked for: if no answer comes, the plan is ours to give back all the same.
+		c.token = hex.EncodeToString(random[:])
 	}
-	token := hex.EncodeToString(random[:])
-	now := j.env.Now().UTC().Format(time.RFC3339)
-	holder, ours, err := j.space.TakePlan(ctx, j.req.Saved.ID, token, j.env.Name, now, planMarkLasts)
+	var holder keyspace.Holder
+	var ours bool
+	err := keyspace.Again(ctx, func() (err error) {
+		now := j.env.Now().UTC().Format(time.RFC3339)
+		holder, ours, err = j.space.TakePlan(ctx, j.req.Saved.ID, c.token, j.env.Name, now, planMarkLasts)
+		return err
+	})
 	switch kind := keyspace.KindOf(err); {
 	case err == nil && !ours:
 		return j.usedEnding(holder)
 	case err == nil:
-		c.token = token
 		return nil
 	case kind != keyspace.OOM && kind != keyspace.NoPerm && kind != keyspace.NoCommand && kind != keyspace.WrongType:
 		return err
 	}
+	c.token = ""
 	mark, fileErr := os.OpenFile(j.planMark(), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	switch {
 	case errors.Is(fileErr, fs.ErrExist):

@@ -487,6 +487,21 @@ func setUser(t *testing.T, c *redis.Client, name, rules string) {
 	do(t, c, command)
 }
 
+func TestALeaseWhoseReplyWasLostIsOursAllTheSame(t *testing.T) {
+	s := redistest.Start(t)
+	c := s.Client()
+	plantSome(t, c)
+	p := redistest.Proxy(t, s.Addr)
+	p.DropReplyTo(func(cmd []string) bool {
+		return strings.EqualFold(cmd[0], "EVALSHA") && len(cmd) > 3 && cmd[3] == leaseKey
+	})
+	r := clean(t, s, atCleanup, noTarget, through(p))
+	expect(t, r, janitor.Evicted, janitor.Exhausted, 0)
+	if hasWarning(r, "no_lease") || keyExists(t, c, leaseKey) {
+		t.Errorf("the lease is there: %t; warnings: %+v", keyExists(t, c, leaseKey), r.Warnings)
+	}
+}
+
 func TestWithoutPermissionForItsOwnKeysItCleansUnderThisHostsLock(t *testing.T) {
 	inEveryPressure(t, nothingMore, func(t *testing.T, s *redistest.Server, c *redis.Client) {
 		setUser(t, c, "least", leastPermissions)

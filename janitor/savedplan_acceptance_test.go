@@ -296,6 +296,35 @@ func TestOnlyADeletionUsesAPlanUp(t *testing.T) {
 	expect(t, clean(t, s, noTarget, calm, following(p)), janitor.Refused, "plan_used", janitor.ExitRefused)
 }
 
+// claims tells a script that uses a plan up from all others, also from the one that gives it back.
+func claims(cmd []string) bool {
+	return strings.EqualFold(cmd[0], "EVALSHA") && len(cmd) > 5 && strings.HasPrefix(cmd[3], "redis-janitor:plan:") && cmd[5] != "1"
+}
+
+func TestALostReplyToAPlansMarkUsesItUpOnlyWhereSomethingGoes(t *testing.T) {
+	s := redistest.Start(t)
+	c := s.Client()
+	scatter(t, c, "ml_results:", 0, 3000, mlAges)
+	p := planOf(t, s, atLevel(ttlpolicy.Force), noTarget, calm)
+	proxy := redistest.Proxy(t, s.Addr)
+	proxy.DropReplyTo(claims)
+	proxy.Answer(func(cmd []string) (string, bool) {
+		if claims(cmd) { // and the next
+			proxy.DropReplyTo(claims)
+		}
+		return "", false
+	})
+	expect(t, clean(t, s, noTarget, calm, following(p), through(proxy)), janitor.Failed, "unreachable", janitor.ExitNoServer)
+	if n := countKeys(t, c, "ml_results:*"); n != 3000 {
+		t.Fatalf("there were 3000 keys, and there are %d", n)
+	}
+	poll(t, "the mark to run out", func() bool { return planKeys(t, c) == 0 })
+	proxy.Answer(nil)
+	proxy.DropReplyTo(claims)
+	expect(t, clean(t, s, noTarget, calm, following(p), through(proxy)), janitor.Evicted, janitor.Exhausted, janitor.ExitDone)
+	expect(t, clean(t, s, noTarget, calm, following(p)), janitor.Refused, "plan_used", janitor.ExitRefused)
+}
+
 func TestWhereAUsedPlanCannotBeMarkedThisHostKnows(t *testing.T) {
 	s := redistest.Start(t)
 	c := s.Client()

@@ -2,6 +2,7 @@ package keyspace
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 )
@@ -23,6 +24,26 @@ func pause(try int, random float64) time.Duration {
 // passing tells whether a refusal may be over in a moment.
 func passing(kind Kind) bool {
 	return kind == Unreachable || kind == Loading || kind == BusyScript || kind == MaxClients
+}
+
+// askTries is how often something is asked whose replies are lost.
+const askTries = 3
+
+// Again asks once more where a script's reply was lost: for what comes to the same when it is done twice, such as
+// taking the lease for one and the same token.
+func Again(ctx context.Context, ask func() error) error {
+	for try := 0; ; try++ {
+		err := ask()
+		var e *Error
+		if try == askTries-1 || !errors.As(err, &e) || !e.Sent || e.Kind != Unreachable || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause(try, rand.Float64())):
+		}
+	}
 }
 
 // read runs something that only reads until it succeeds, fails for good, has been tried often

@@ -110,8 +110,14 @@ func newToken() (string, error) {
 }
 
 func (l *Lease) try(ctx context.Context, o Options) (*HeldError, error) {
-	asked := time.Now()
-	holder, ours, err := l.space.TakeLease(ctx, l.token, l.name, l.since, lasts, false)
+	var asked time.Time
+	var holder keyspace.Holder
+	var ours bool
+	err := keyspace.Again(ctx, func() (err error) {
+		asked = time.Now()
+		holder, ours, err = l.space.TakeLease(ctx, l.token, l.name, l.since, lasts, false)
+		return err
+	})
 	if err != nil {
 		refused := false
 		switch keyspace.KindOf(err) {
