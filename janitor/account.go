@@ -7,7 +7,7 @@ import (
 )
 
 // account writes the ledger into the report.
-func (n *nodeJob) account() {
+func (n *nodeJob) account(ctx context.Context) {
 	l := n.ledger
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -31,7 +31,7 @@ func (n *nodeJob) account() {
 	}
 	if n.report.Scanned > n.report.Keys {
 		after := n.report.Keys
-		if size, err := n.node.Size(context.Background()); err == nil {
+		if size, err := n.node.Size(ctx); err == nil {
 			after = size
 		}
 		if n.report.Scanned > max(n.report.Keys, after) {
@@ -46,7 +46,11 @@ func (n *nodeJob) measureAfter(ctx context.Context) error {
 	if !n.acts() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, drainFor+n.req.Connection.CommandTimeout)
+	patience := drainFor + n.req.Connection.CommandTimeout
+	if hurried(ctx) {
+		patience = parting
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	info, err := n.drained(ctx)
 	if err != nil {

@@ -111,7 +111,7 @@ func Run(ctx context.Context, req Request, env Env) *Report {
 	}
 	j.settle(j.story(ctx))
 	j.closeCapsule()
-	if err := j.close(); err != nil {
+	if err := j.close(ctx); err != nil {
 		j.env.Log.Warn("close connections", "error", err)
 	}
 	j.report.close()
@@ -412,7 +412,9 @@ func (n *nodeJob) clean(ctx context.Context) error {
 		err = n.walkAll(ctx)
 	}
 	if n.ledger != nil && (err == nil || n.ledger.evicted() > 0 && !n.lost(err)) {
-		err = errors.Join(err, n.measureAfter(context.WithoutCancel(ctx)))
+		if measured := n.measureAfter(ctx); err == nil {
+			err = measured
+		}
 	}
 	return err
 }
@@ -445,22 +447,41 @@ func (n *nodeJob) walkAll(ctx context.Context) error {
 	stop := n.governed(ctx) // by now the survey has seen how far it is
 	err := n.evict(ctx)
 	stop()
-	n.account()
+	n.account(ctx)
 	return err
 }
 
-func (j *job) close() error {
+// parting is how long what is asked of a server at the very end may take: whoever stopped the run may soon kill it.
+const parting = time.Second
+
+// hurried is whether somebody waits for the end of the run.
+func hurried(ctx context.Context) bool {
+	var signal *Signal
+	return errors.As(context.Cause(ctx), &signal)
+}
+
+// close gives back what the run holds. It may have been stopped, and this must work all the same.
+func (j *job) close(ctx context.Context) error {
 	var errs []error
-	if j.req.Saved != nil && j.space != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	giveBack := func(back func(context.Context) error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), parting)
 		defer cancel()
-		errs = append(errs, j.releasePlan(ctx))
+		errs = append(errs, back(ctx))
 	}
+	answered := true
 	if j.lease != nil {
-		// The run may have been cancelled; giving the lease back must work all the same.
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		errs = append(errs, j.lease.Release(ctx))
+		patience := j.req.Connection.CommandTimeout
+		if hurried(ctx) {
+			patience = parting
+		}
+		err := j.lease.Rest(patience)
+		errs, answered = append(errs, err), err == nil
+	}
+	if answered && j.req.Saved != nil && j.space != nil {
+		giveBack(j.releasePlan)
+	}
+	if answered && j.lease != nil {
+		giveBack(j.lease.Release)
 	}
 	if j.space != nil {
 		errs = append(errs, j.space.Close())

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -386,5 +387,72 @@ func TestStoppedAtAnyMomentARunSaysWhatEndedItAndCountsWhatIsGone(t *testing.T) 
 	t.Logf("%d runs were done before they could be stopped, %d were stopped", done, stopped)
 	if stopped < 20 {
 		t.Error("that shows little")
+	}
+}
+
+func TestStoppedWhileTheServerStandsStillARunAsksItNothingMuchMore(t *testing.T) {
+	s := redistest.Start(t)
+	c := s.Client()
+	loadUp(t, c)
+	p := redistest.Proxy(t, s.Addr)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	var mu sync.Mutex
+	after, batches := map[string]int{}, 0
+	stopped := false
+	p.Answer(func(cmd []string) (string, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if evictionKeys(cmd) != nil {
+			if batches++; batches == 5 {
+				s.Pause()
+				cancel(&janitor.Signal{Name: "SIGTERM", Exit: janitor.ExitTerminate})
+				stopped = true
+				return "", false
+			}
+		}
+		if stopped {
+			after[strings.ToLower(cmd[0])]++
+		}
+		return "", false
+	})
+	defer s.Resume()
+	r := cleanOn(ctx, t, t.TempDir(), s, atLevel(ttlpolicy.Force), calm, noTarget, through(p), func(r *janitor.Request) {
+		r.Connection.CommandTimeout = 2 * time.Second // so that one that is tried again and again is seen
+	})
+	s.Resume()
+	expect(t, r, janitor.Incomplete, janitor.Interrupted, janitor.ExitTerminate)
+	if r.Totals.Evicted == 0 || r.Totals.Uncertain == 0 {
+		t.Fatalf("the report says %+v", r.Totals)
+	}
+	// One that was under way, and memory once more.
+	if after["info"] > 2 || after["dbsize"] > 1 {
+		t.Errorf("after the stop it asked %v", after)
+	}
+}
+
+func TestALeaseIsGivenBackThoughARenewalIsUnderWayAtTheEnd(t *testing.T) {
+	s := redistest.Start(t)
+	c := s.Client()
+	loadUp(t, c)
+	p := redistest.Proxy(t, s.Addr)
+	var asked atomic.Int32
+	ended := make(chan struct{})
+	p.Answer(func(cmd []string) (string, bool) {
+		if !strings.EqualFold(cmd[0], "EVALSHA") || len(cmd) < 6 || cmd[3] != leaseKey || asked.Add(1) != 2 {
+			return "", false
+		}
+		poll(t, "the last batch", func() bool { return countKeys(t, c, sessionPrefix+"*") == 0 })
+		select {
+		case <-time.After(1500 * time.Millisecond): // longer than the giving back may take
+		case <-ended:
+			t.Error("the run ended before its renewal did")
+		}
+		return "", false
+	})
+	r := clean(t, s, atLevel(ttlpolicy.Force), calm, noTarget, through(p), func(r *janitor.Request) { r.MaxRate = few / 6 })
+	close(ended)
+	expect(t, r, janitor.Evicted, janitor.Exhausted, janitor.ExitDone)
+	if n := asked.Load(); n < 2 || keyExists(t, c, leaseKey) {
+		t.Errorf("the lease was asked for %d times; it is still there: %t", n, keyExists(t, c, leaseKey))
 	}
 }

@@ -63,7 +63,7 @@ func PutBack(ctx context.Context, ask RestoreRequest, env Env) *Report {
 	r := &restoring{job: j, ask: ask}
 	j.write(r.ending(r.story(ctx)))
 	r.report.Restore = r.sum()
-	err := j.close()
+	err := j.close(ctx)
 	if r.file != nil {
 		err = errors.Join(err, r.file.Close())
 	}

@@ -265,10 +265,20 @@ func (l *Lease) Held() error {
 	return nil
 }
 
-// Release gives the lease back. A lease that can't be given back runs out by itself.
-func (l *Lease) Release(ctx context.Context) error {
+// Rest ends the renewals: one that is under way would take back what is released. It is waited for no longer than patience,
+// since a server that does not answer it answers nothing else either.
+func (l *Lease) Rest(patience time.Duration) error {
 	l.cancel()
-	<-l.done
+	select {
+	case <-l.done:
+		return nil
+	case <-time.After(patience):
+		return fmt.Errorf("the lease stays until it runs out, in %s at most: its last renewal is not answered", lasts)
+	}
+}
+
+// Release gives the lease back, when it has come to Rest. A lease that can't be given back runs out by itself.
+func (l *Lease) Release(ctx context.Context) error {
 	if l.lock != nil {
 		return l.lock.Unlock()
 	}
