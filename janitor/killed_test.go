@@ -424,8 +424,12 @@ func TestStoppedWhileTheServerStandsStillARunAsksItNothingMuchMore(t *testing.T)
 	if r.Totals.Evicted == 0 || r.Totals.Uncertain == 0 {
 		t.Fatalf("the report says %+v", r.Totals)
 	}
-	// One that was under way, and memory once more.
-	if after["info"] > 2 || after["dbsize"] > 1 {
+	// What was on its way, memory once more, and the lease; each may come to no more than a handshake.
+	sum := 0
+	for _, n := range after {
+		sum += n
+	}
+	if sum > 5 {
 		t.Errorf("after the stop it asked %v", after)
 	}
 }
