@@ -425,6 +425,8 @@ func TestStoppedWhileTheServerStandsStillARunAsksItNothingMuchMore(t *testing.T)
 		t.Fatalf("the report says %+v", r.Totals)
 	}
 	// What was on its way, memory once more, and the lease; each may come to no more than a handshake.
+	mu.Lock()
+	defer mu.Unlock()
 	sum := 0
 	for _, n := range after {
 		sum += n
