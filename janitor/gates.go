@@ -81,6 +81,9 @@ func (n *nodeJob) read(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if err := policy.TargetFits(reading.Limit); err != nil {
+			return fmt.Errorf("%s: %w", n.node.Addr(), err)
+		}
 		if i == 0 || reading.Ratio() < n.reading.Ratio() {
 			n.level, n.reading = policy.Levels.LevelOf(reading.Ratio()), reading
 		}

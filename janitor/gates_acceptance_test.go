@@ -84,6 +84,45 @@ func TestEachThresholdGivesItsLevel(t *testing.T) {
 	}
 }
 
+func TestATargetAboveTheLowestLevelIsRefusedAlsoWhereTheServerTellsTheLimit(t *testing.T) {
+	s := redistest.Start(t)
+	c := s.Client()
+	plantSome(t, c)
+	all := dbSize(t, c)
+	limit := int64(float64(usedMemory(t, c)) / 0.8) // level force
+	do(t, c, []any{"CONFIG", "SET", "maxmemory", limit})
+	for _, from := range []string{"maxmemory", "system"} {
+		target := limit * 7 / 10
+		if from == "system" {
+			target = 1 << 60
+		}
+		for _, cmd := range []janitor.Command{janitor.Plan, janitor.DryRun, janitor.Execute} {
+			r := clean(t, s, command(cmd), func(r *janitor.Request) {
+				r.Policy.Memory.Limit, r.Policy.Memory.Target = janitor.Limit{From: from}, janitor.Target{Bytes: target}
+			})
+			expect(t, r, janitor.Refused, janitor.BadPolicy, janitor.ExitPolicy)
+			figures := []string{s.Addr, "memory.target", ttlpolicy.FormatSize(target), from}
+			if from == "maxmemory" {
+				figures = append(figures, ttlpolicy.FormatSize(limit*6/10))
+			}
+			for _, part := range figures {
+				if !strings.Contains(r.Message, part) {
+					t.Errorf("the message does not tell %s: %q", part, r.Message)
+				}
+			}
+		}
+	}
+	if n := dbSize(t, c); n != all {
+		t.Errorf("%d keys went", all-n)
+	}
+	r := clean(t, s, calm, func(r *janitor.Request) {
+		r.Policy.Memory.Limit, r.Policy.Memory.Target = janitor.Limit{From: "maxmemory"}, janitor.Target{Bytes: limit * 6 / 10}
+	})
+	if r.Outcome == janitor.Refused || r.Level != ttlpolicy.Force {
+		t.Errorf("with a target at the lowest level: %s (%s): %s", r.Outcome, r.Reason, r.Message)
+	}
+}
+
 func TestTheThresholdsOf8GBAre4Point8And6And6Point8(t *testing.T) {
 	s := redistest.Start(t)
 	r := clean(t, s, command(janitor.Plan))

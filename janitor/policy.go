@@ -158,6 +158,21 @@ func (a Alerts) validate() error {
 	return nil
 }
 
+// TargetFits holds that a target that is a size lies below the lowest level of a limit. Where the limit is what a server
+// says, that can be told only then.
+func (m MemoryPolicy) TargetFits(limit int64) error {
+	lowest := m.Levels.Cleanup * float64(limit)
+	if m.Target.None || float64(m.Target.Bytes) <= lowest {
+		return nil
+	}
+	from := ""
+	if m.Limit.From != "" {
+		from = fmt.Sprintf(", %.6g%% of %s %s", m.Levels.Cleanup*100, m.Limit.From, ttlpolicy.FormatSize(limit))
+	}
+	return &FieldError{"memory.target", fmt.Sprintf("%s lies above the lowest level, cleanup at %s%s: each run would find work again at once",
+		ttlpolicy.FormatSize(m.Target.Bytes), ttlpolicy.FormatSize(int64(lowest)), from)}
+}
+
 func (m MemoryPolicy) validate() error {
 	if m.Limit.From == "" && m.Limit.Bytes <= 0 {
 		return &FieldError{"memory.limit", "must be above zero"}
@@ -180,9 +195,11 @@ func (m MemoryPolicy) validate() error {
 	case m.Target.Share > m.Levels.Cleanup:
 		return &FieldError{"memory.target", fmt.Sprintf("%.6g%% lies above the lowest level, cleanup at %.6g%%: each run would find work again at once",
 			m.Target.Share*100, m.Levels.Cleanup*100)}
-	case m.Limit.From == "" && float64(m.Target.Bytes) > m.Levels.Cleanup*float64(m.Limit.Bytes):
-		return &FieldError{"memory.target", fmt.Sprintf("%s lies above the lowest level, cleanup at %s: each run would find work again at once",
-			ttlpolicy.FormatSize(m.Target.Bytes), ttlpolicy.FormatSize(int64(m.Levels.Cleanup*float64(m.Limit.Bytes))))}
+	}
+	if m.Limit.From == "" {
+		if err := m.TargetFits(m.Limit.Bytes); err != nil {
+			return err
+		}
 	}
 	if m.Readings < 1 || m.Readings > 1000 {
 		return &FieldError{"memory.readings", "must be from 1 to 1000"}

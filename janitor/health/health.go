@@ -109,6 +109,9 @@ func (c *check) reading(ctx context.Context, addr string, info keyspace.Info) (p
 	if err != nil {
 		return reading, &memoryError{addr, err}
 	}
+	if err := memory.TargetFits(reading.Limit); err != nil {
+		return reading, fmt.Errorf("%s: %w", addr, err)
+	}
 	return reading, nil
 }
 

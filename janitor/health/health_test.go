@@ -160,6 +160,13 @@ func TestMemoryIsReadAndJudgedAsThePolicySays(t *testing.T) {
 	if m := w.judged(health.OK, "ok").Nodes[0].Memory; m.LimitBytes != 100*used {
 		t.Errorf("limit %d, want maxmemory, %d", m.LimitBytes, 100*used)
 	}
+	w.req.Policy.Memory.Target = janitor.Target{Bytes: 70 * used}
+	r := w.judged(health.Unknown, "policy")
+	for _, part := range []string{s.Addr, "memory.target", ttlpolicy.FormatSize(70 * used), ttlpolicy.FormatSize(60 * used)} {
+		if !strings.Contains(r.Message, part) {
+			t.Errorf("the message does not tell %s: %q", part, r.Message)
+		}
+	}
 }
 
 // The notes' own trap: thresholds of 8 GB on a Redis with 512 MB.
