@@ -343,6 +343,20 @@ func TestACapsuleThatIsFullEndsTheRun(t *testing.T) {
 	expectSameKeys(t, familyKeys(t, c), before)
 }
 
+func TestACapsuleThatHoldsNothingIsFullAndEndsTheRun(t *testing.T) {
+	s := redistest.Start(t)
+	c := s.Client()
+	plantTypes(t, c, 2000)
+	before := dbSize(t, c)
+	for _, most := range []int64{1, 1100, 2048} { // less than its header, its end and its first block take
+		r := clean(t, s, append(taking(filepath.Join(t.TempDir(), "c")), func(r *janitor.Request) { r.CapsuleMax = most })...)
+		expect(t, r, janitor.Incomplete, janitor.CapsuleFull, janitor.ExitIncomplete)
+		if n := dbSize(t, c); n != before || !strings.Contains(r.Message, "nothing was deleted") {
+			t.Errorf("--capsule-max %d: %d keys went: %s", most, before-n, r.Message)
+		}
+	}
+}
+
 func TestADamagedCapsuleIsRestoredAsFarAsItIsWhole(t *testing.T) {
 	s := redistest.Start(t)
 	c := s.Client()

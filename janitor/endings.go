@@ -67,7 +67,7 @@ func (j *job) settle(err error) {
 		end = &ending{Incomplete, Deadline, ExitIncomplete, fmt.Sprintf("the deadline of %s passed; %s", ttlpolicy.FormatDuration(j.req.Deadline), j.soFar()),
 			j.goOn() + ", or give a longer --deadline"}
 	case errors.Is(err, keyspace.ErrFenced):
-		end = &ending{Incomplete, LeaseLost, ExitIncomplete, fmt.Sprintf("another janitor took over because this one stood still for too long; %s", j.soFar()), ""}
+		end = &ending{Incomplete, LeaseLost, ExitIncomplete, fmt.Sprintf("the janitor's lease ran out while it stood still, and another janitor may be at work; %s", j.soFar()), ""}
 	case isUnwritten(err):
 		end = j.unwrittenEnding(err)
 	case errors.Is(err, capsule.ErrFull):

@@ -380,6 +380,9 @@ func TestStoppedAtAnyMomentARunSaysWhatEndedItAndCountsWhatIsGone(t *testing.T) 
 		if r.Totals.Evicted != gone || r.Totals.Uncertain != 0 || r.Outcome == janitor.Evicted && gone != few {
 			t.Errorf("stopped after %s: %d keys are gone; the report says %+v (%s)", after, gone, r.Totals, r.Message)
 		}
+		if r.Totals.Scanned < r.Totals.Matched {
+			t.Errorf("stopped after %s: of %d keys that were scanned %d matched", after, r.Totals.Scanned, r.Totals.Matched)
+		}
 		if keyExists(t, c, leaseKey) {
 			t.Error("the lease is still there")
 		}
@@ -460,5 +463,34 @@ func TestALeaseIsGivenBackThoughARenewalIsUnderWayAtTheEnd(t *testing.T) {
 	expect(t, r, janitor.Evicted, janitor.Exhausted, janitor.ExitDone)
 	if n := asked.Load(); n < 2 || keyExists(t, c, leaseKey) {
 		t.Errorf("the lease was asked for %d times; it is still there: %t", n, keyExists(t, c, leaseKey))
+	}
+}
+
+// The server still has the lease, so that nothing but the janitor's own clock can tell.
+func TestAJanitorWhoseRenewalsGetNoAnswerStopsWhenItsLeaseHasRunOutByItsClock(t *testing.T) {
+	s := redistest.Start(t)
+	c := s.Client()
+	loadUp(t, c)
+	p := redistest.Proxy(t, s.Addr)
+	var asked atomic.Int32
+	ended := make(chan struct{})
+	p.Answer(func(cmd []string) (string, bool) {
+		if strings.EqualFold(cmd[0], "EVALSHA") && len(cmd) > 5 && cmd[3] == leaseKey && asked.Add(1) > 1 {
+			do(t, c, []any{"PERSIST", leaseKey})
+			<-ended
+		}
+		return "", false
+	})
+	r := clean(t, s, atLevel(ttlpolicy.Force), calm, noTarget, through(p), func(r *janitor.Request) {
+		r.MaxRate, r.Connection.CommandTimeout = few/25, time.Second
+	})
+	close(ended)
+	expect(t, r, janitor.Incomplete, janitor.LeaseLost, janitor.ExitIncomplete)
+	gone := few - countKeys(t, c, sessionPrefix+"*")
+	if r.Totals.Evicted != gone || gone == 0 || gone == few || asked.Load() < 2 {
+		t.Errorf("%d keys are gone, the lease was asked for %d times; the report says %+v", gone, asked.Load(), r.Totals)
+	}
+	if !strings.Contains(r.Message, "lease ran out while it stood still") {
+		t.Errorf("the message is %q", r.Message)
 	}
 }

@@ -50,7 +50,7 @@ func (j *job) openCapsule(ctx context.Context) error {
 		Server: first.info.Server(), DB: first.node.DB(), Policy: j.req.Policy.Name, SHA256: j.req.Policy.SHA256(),
 	}, id, j.req.CapsuleMax)
 	if err != nil {
-		return unwritten{err}
+		return unstored(err)
 	}
 	j.capsule = w
 	return nil
@@ -128,7 +128,7 @@ func (w *walker) preserve(ctx context.Context, p parcel) (r keyspace.Removal, to
 	var gone keyspace.Removal
 	// What is in the capsule is deleted also where the run is being stopped: it is the batch in hand.
 	evicting, err := w.hold(context.WithoutCancel(ctx), func(ctx context.Context) (err error) {
-		gone, err = w.node.Evict(ctx, stored)
+		gone, err = w.remove(ctx, stored)
 		return err
 	})
 	enter(&r, gone)

@@ -25,7 +25,7 @@ const (
 	fewKeys = 50
 )
 
-// remover carries out a batch: Node.Evict, or in a dry run Node.Rehearse, which asks by the same
+// remover carries out a batch: Node.Evict under the lease, or in a dry run Node.Rehearse, which asks by the same
 // conditions and deletes nothing. The two commands differ in nothing but this.
 type remover func(ctx context.Context, b keyspace.Batch) (keyspace.Removal, error)
 
@@ -40,7 +40,7 @@ func (n *nodeJob) walk(ctx context.Context, cuts, earlier []ttlpolicy.Cut) (*ttl
 		census: ttlpolicy.NewCensus(n.level, n.rules),
 		open:   make([]openBatch, len(n.rules)),
 		queue:  make(chan parcel, n.pace.Ahead),
-		remove: n.node.Evict,
+		remove: n.removeWhileHeld,
 	}
 	for range n.rules {
 		w.sizers = append(w.sizers, pace.NewSizer(n.pace, min(20, n.pace.Keys), n.pace.Keys, &n.floor))
@@ -180,6 +180,7 @@ func (w *walker) scan(ctx context.Context, pages chan<- []string) error {
 
 // judge decides on every key and sends those that are to go on their way.
 func (w *walker) judge(ctx context.Context, pages <-chan []string) error {
+	defer w.tell() // also of a page that it is stopped in
 	for keys := range pages {
 		if stopped := w.ledger.stopped(); ctx.Err() != nil || w.acts() && stopped != "" || stopped == File {
 			return nil
@@ -220,9 +221,7 @@ func (w *walker) judge(ctx context.Context, pages <-chan []string) error {
 		}
 		w.tell()
 	}
-	err := w.flushAll(ctx, 1)
-	w.tell()
-	return err
+	return w.flushAll(ctx, 1)
 }
 
 // flushAll sends what each family has collected where it is least keys or more.
@@ -417,7 +416,7 @@ func reasonOf(err error) Reason {
 	return Reason(keyspace.KindOf(err))
 }
 
-// mayDelete holds back a janitor that is too fast, has lost its lease or cannot record what it does.
+// mayDelete holds back a janitor that is too fast or cannot record what it does.
 func (w *walker) mayDelete(ctx context.Context, keys int) error {
 	if !w.acts() {
 		return nil
@@ -432,10 +431,16 @@ func (w *walker) mayDelete(ctx context.Context, keys int) error {
 	if w.receipt != nil && w.receipt.Err() != nil {
 		return unwritten{w.receipt.Err()} // another worker's, or another server's
 	}
-	if err := w.claimPlan(ctx); err != nil {
-		return err
+	return w.claimPlan(ctx)
+}
+
+// removeWhileHeld looks at the lease by the clock in the last moment before a batch is sent: it may have waited for its
+// turn. Without the lease it is what the script's own look would make of it.
+func (n *nodeJob) removeWhileHeld(ctx context.Context, b keyspace.Batch) (keyspace.Removal, error) {
+	if err := n.lease.Held(); err != nil {
+		return keyspace.Removal{Fates: slices.Repeat([]keyspace.Fate{keyspace.Deferred}, len(b.Keys))}, err
 	}
-	return w.lease.Held()
+	return n.node.Evict(ctx, b)
 }
 
 // batch is what the server is asked to do, with the conditions as they are at this moment.
