@@ -263,10 +263,16 @@ func (j *job) countUsers(ctx context.Context, policy BusyPolicy) (int64, error) 
 		switch kind {
 		case "none":
 		case "clients":
-			var ok bool
-			if count, ok = n.info.Int("connected_clients"); !ok {
+			// Asked anew: what this run has opened since is known, what it had then is not.
+			info, err := n.node.Info(ctx)
+			if err != nil {
+				return err
+			}
+			all, ok := info.Int("connected_clients")
+			if !ok {
 				return &unknownUsers{"INFO does not tell connected_clients"}
 			}
+			count = max(all-n.node.Connections(), 0)
 			j.warn(n, "", "users_are_connections", "users are counted from connections, which are an application's pools rather than people")
 		case "key":
 			if n != owner {

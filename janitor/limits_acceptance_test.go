@@ -185,6 +185,13 @@ func TestExhaustedIsDoneBelowTheStartingLevelsThresholdAndIncompleteAbove(t *tes
 				if test.target == nil {
 					expectWarning(t, r, "target_unreachable")
 				}
+				// A limit hides it no more than the limit's end does.
+				for _, limit := range []func(*janitor.Request){maxKeys(3), func(r *janitor.Request) { r.MaxBytes = 30_000 }} {
+					limited := clean(t, s, append(changes, command(cmd), limit)...)
+					if missing := limited.Nodes[0].Memory.MissingBytes; hasWarning(limited, "target_unreachable") != (test.target == nil) || (missing > 0) != (test.target == nil) {
+						t.Errorf("%s with a limit misses %d bytes: %+v", cmd, missing, limited.Warnings)
+					}
+				}
 			}
 			r := clean(t, s, changes...)
 			expect(t, r, test.outcome, janitor.Exhausted, test.exit)

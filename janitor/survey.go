@@ -313,7 +313,10 @@ func (n *nodeJob) aim() {
 	}
 	cuts, missing := n.census.Solve(n.aimBytes())
 	n.cuts = n.below(cuts)
-	if n.need() != math.MaxInt64 && missing > 0 && n.req.MaxKeys == 0 && n.req.MaxBytes == 0 {
+	if n.req.MaxKeys > 0 || n.req.MaxBytes > 0 {
+		_, missing = n.census.Solve(n.need()) // whatever this run may take of it
+	}
+	if n.need() != math.MaxInt64 && missing > 0 {
 		n.report.Memory.MissingBytes = missing
 		n.warn(n, "", "target_unreachable", "evicting all that is eligible on %s leaves memory about %s above the target of %s (estimate): lower older_than, add families, or raise the memory",
 			n.node.Addr(), ttlpolicy.FormatSize(missing), ttlpolicy.FormatSize(n.target()))

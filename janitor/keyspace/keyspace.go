@@ -197,6 +197,15 @@ func (n *Node) close() error {
 	return nil
 }
 
+// Connections is how many the janitor itself has to the node.
+func (n *Node) Connections() int64 {
+	count := int64(n.data.PoolStats().TotalConns)
+	if n.own != n.data {
+		count += int64(n.own.PoolStats().TotalConns)
+	}
+	return count
+}
+
 // Addr is HOST:PORT or the path of the socket.
 func (n *Node) Addr() string { return n.addr }
 
