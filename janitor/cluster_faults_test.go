@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -346,6 +347,41 @@ func TestWithAMasterDownTheOthersAreDoneAndItIsNamed(t *testing.T) {
 				s.Kill()
 			}
 			expect(t, clean(t, dead, seeds), janitor.Failed, "unreachable", janitor.ExitNoServer)
+		})
+	}
+}
+
+func TestAMasterThatIsLostBeforeTheWalkIsNamedAndTheOthersAreDone(t *testing.T) {
+	for name, change := range map[string]func(*janitor.Request){
+		"evicting":       func(*janitor.Request) {},
+		"with a capsule": into(filepath.Join(t.TempDir(), "capsule")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			cluster := redistest.StartCluster(t, 3, 0, "--cluster-require-full-coverage", "no")
+			goes, stays := combotStock(1000)
+			fillCluster(t, cluster, append(slices.Clone(goes), stays...)...)
+			lost := cluster.Masters[1]
+			rest := &redistest.Cluster{Masters: []*redistest.Server{cluster.Masters[0], cluster.Masters[2]}}
+			_, had := keysOfAll(t, rest)
+			env := host(t.TempDir())
+			env.Confirm = func(context.Context, *janitor.Report) (bool, error) {
+				lost.Kill()
+				return true, nil
+			}
+			r := checked(t, janitor.Run(t.Context(), request(cluster.Masters[0], atLevel(ttlpolicy.Force), noTarget, ignoreBusy, change,
+				func(r *janitor.Request) { r.Confirmed = false }), env))
+			expect(t, r, janitor.Incomplete, janitor.NodeDown, janitor.ExitIncomplete)
+			_, left := keysOfAll(t, rest)
+			for i, gone := range gonePerNode(goes, had, left) {
+				if want := gonePerNode(goes, had, []map[string]bool{{}, {}})[i]; gone != want || want == 0 {
+					t.Errorf("%d of %d keys went on %s", gone, want, rest.Masters[i].Addr)
+				}
+			}
+			for i, gone := range gonePerNode(stays, had, left) {
+				if gone > 0 {
+					t.Errorf("%d keys went on %s that were to stay", gone, rest.Masters[i].Addr)
+				}
+			}
 		})
 	}
 }

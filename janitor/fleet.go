@@ -71,13 +71,19 @@ func (n *nodeJob) works() bool { return n.level > ttlpolicy.OK && n.spared == ni
 // several tells whether there is more than one server to speak of.
 func (j *job) several() bool { return len(j.nodes)+len(j.down) > 1 }
 
-// each does something on every node, on several at once. A node of several that is lost on the way is
-// left alone from then on; any other failure ends the run.
+// each does something on every node, on several at once. One that lost its place is followed to where it is now. A node
+// of several that is lost on the way is left alone from then on; any other failure ends the run.
 func (j *job) each(ctx context.Context, do func(*nodeJob) error) error {
 	errs := make([]error, len(j.nodes))
 	keyspace.Parallel(len(j.nodes), j.nodesAtOnce(), func(i int) {
-		if n := j.nodes[i]; n.err == nil {
-			errs[i] = do(n)
+		n := j.nodes[i]
+		if n.err != nil {
+			return
+		}
+		if errs[i] = do(n); n.node.Moves() && keyspace.KindOf(errs[i]) == keyspace.ReadOnly {
+			if _, errs[i] = n.follow(ctx); errs[i] == nil {
+				errs[i] = do(n)
+			}
 		}
 	})
 	if ctx.Err() != nil {

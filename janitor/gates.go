@@ -425,8 +425,14 @@ func (j *job) takeLease(ctx context.Context) error {
 	}
 	err = j.each(ctx, func(n *nodeJob) error {
 		info, err := n.node.Info(ctx)
+		if err == nil {
+			err = n.node.Demoted(info)
+		}
+		if err != nil {
+			return err
+		}
 		n.info, n.spared = info, nil
-		return err
+		return nil
 	})
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"redis-janitor/janitor/keyspace"
@@ -18,28 +19,38 @@ import (
 // paused keeps every janitor at home while somebody wants that, at the critical level too: whoever sets a
 // pause may be copying the very data. Where it can't be told whether there is one, the run goes on.
 func (j *job) paused(ctx context.Context) error {
-	answered := len(j.nodes) == 0
-	for _, n := range j.nodes {
+	var answered atomic.Bool
+	var held atomic.Pointer[pauseKey] // in a cluster one node has the key
+	err := j.each(ctx, func(n *nodeJob) error {
 		pause, set, err := n.node.Paused(ctx)
-		answered = answered || keyspace.KindOf(err) != keyspace.Moved
 		switch kind := keyspace.KindOf(err); {
 		case err == nil && set:
-			r := &PauseReport{From: "key", Where: n.node.Addr()}
-			r.describe(pause.Text)
-			if pause.Left > 0 {
-				until := j.env.Now().Add(pause.Left).UTC().Truncate(time.Second)
-				r.Until = &until
-			}
-			return j.holdStill(r, pause.Unread, fmt.Sprintf("DEL %s lets janitors work again", keyspace.PauseKey))
-		case err == nil, kind == keyspace.Moved: // another node of the cluster has the key
+			held.Store(&pauseKey{n.node.Addr(), pause})
+		case err == nil:
+		case kind == keyspace.Moved:
+			return nil // another node of the cluster has the key
 		case kind == keyspace.NoPerm, kind == keyspace.NoCommand, kind == keyspace.ClusterDown:
 			j.warn(n, "", "pause_unknown", "whether %s is set on %s cannot be asked (%v): going on as if it were not (docs/acl.md)",
 				keyspace.PauseKey, n.node.Addr(), err)
 		default:
 			return err
 		}
+		answered.Store(true)
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	if !answered {
+	if key := held.Load(); key != nil {
+		r := &PauseReport{From: "key", Where: key.addr}
+		r.describe(key.Text)
+		if key.Left > 0 {
+			until := j.env.Now().Add(key.Left).UTC().Truncate(time.Second)
+			r.Until = &until
+		}
+		return j.holdStill(r, key.Unread, fmt.Sprintf("DEL %s lets janitors work again", keyspace.PauseKey))
+	}
+	if !answered.Load() {
 		j.warn(nil, "", "pause_unknown", "no node of the cluster that can be reached has the slot of %s: going on as if it were not set", keyspace.PauseKey)
 	}
 	r, unread, err := pauseFile(j.req.PauseFile)
@@ -50,6 +61,12 @@ func (j *job) paused(ctx context.Context) error {
 		return nil
 	}
 	return j.holdStill(r, unread, "janitors on this host work again when the file is removed")
+}
+
+// pauseKey is a pause, and the server on which it is set.
+type pauseKey struct {
+	addr string
+	keyspace.Pause
 }
 
 // holdStill ends an execute, and has the other commands mention why it would end.

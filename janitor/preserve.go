@@ -37,10 +37,8 @@ func (j *job) openCapsule(ctx context.Context) error {
 	if j.req.Capsule == "" || !j.acts() {
 		return nil
 	}
-	for _, n := range j.nodes {
-		if err := n.node.CanCapture(ctx); err != nil {
-			return err
-		}
+	if err := j.each(ctx, func(n *nodeJob) error { return n.node.CanCapture(ctx) }); err != nil {
+		return err
 	}
 	first := j.nodes[0]
 	var id capsule.ID

@@ -75,9 +75,8 @@ func (n *nodeJob) doubt(ctx context.Context) error {
 		return nil
 	}
 	info, err := n.node.Info(ctx)
-	if err == nil && info.Replica() {
-		return &keyspace.Error{Op: "go on", Addr: n.node.Addr(), Kind: keyspace.ReadOnly, Hint: "run again",
-			Err: errors.New("it was a primary and is a replica now")}
+	if err == nil {
+		err = n.node.Demoted(info)
 	}
 	return err
 }
@@ -92,11 +91,11 @@ func (n *nodeJob) reshaped(ctx context.Context) (bool, error) {
 	return gained > 0, err
 }
 
-// beginAgain gets ready for another walk from cursor 0, by a fresh survey and under a lease that holds:
-// a cursor means nothing to another run of a server, and neither does what was learnt of its keys.
-func (n *nodeJob) beginAgain(ctx context.Context) error {
+// follow meets whoever answers for the node by now, the same server or another one in its place. What was learnt of
+// the keys means nothing there.
+func (n *nodeJob) follow(ctx context.Context) (restarted bool, err error) {
 	var info keyspace.Info
-	err := n.await(ctx, func() (err error) {
+	err = n.await(ctx, func() (err error) {
 		if info, err = n.node.Meet(ctx); err != nil {
 			return err
 		}
@@ -106,15 +105,26 @@ func (n *nodeJob) beginAgain(ctx context.Context) error {
 		return n.serves(ctx)
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
-	restarted, was := info.Text("run_id") != n.info.Text("run_id"), n.report.Addr
+	restarted = info.Text("run_id") != n.info.Text("run_id")
 	if restarted && n.plan != nil {
-		return &keyspace.Error{Op: "carry out the plan", Addr: n.node.Addr(), Kind: keyspace.Restarted, Hint: "make a new plan",
+		return true, &keyspace.Error{Op: "carry out the plan", Addr: n.node.Addr(), Kind: keyspace.Restarted, Hint: "make a new plan",
 			Err: errors.New("the server that the plan was made for was restarted or replaced")}
 	}
 	n.info, n.census, n.report.RunID, n.report.Addr = info, nil, info.Text("run_id"), n.node.Addr()
-	if info.Replica() {
+	return restarted, nil
+}
+
+// beginAgain gets ready for another walk from cursor 0, by a fresh survey and under a lease that holds:
+// a cursor means nothing to another run of a server.
+func (n *nodeJob) beginAgain(ctx context.Context) error {
+	was := n.report.Addr
+	restarted, err := n.follow(ctx)
+	if err != nil {
+		return err
+	}
+	if n.info.Replica() {
 		return &keyspace.Error{Op: "begin again", Addr: n.node.Addr(), Kind: keyspace.ReadOnly, Hint: "give the address of the primary",
 			Err: errors.New("the server was lost, and is a replica now that it is back")}
 	}

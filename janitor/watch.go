@@ -77,8 +77,11 @@ func each(ctx context.Context, every time.Duration, do func()) {
 	}
 }
 
-// inspect looks for the reasons to spare a server that a ping does not show.
+// inspect looks for the reasons to spare a server that a ping does not show, or to leave it.
 func (n *nodeJob) inspect(info keyspace.Info) {
+	if err := n.node.Demoted(info); err != nil {
+		n.ledger.stop(reasonOf(err), err)
+	}
 	n.governor.Strain("fork", info.Forking() != "")
 	n.governor.Strain("frees", info.PendingFrees() > pendingFrees)
 	n.governor.Strain("replicas", replicaLag(info) > laggingBytes)

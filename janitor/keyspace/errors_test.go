@@ -193,7 +193,6 @@ func TestWhatRefusesADeletionIsToldByItsKind(t *testing.T) {
 		kind    Kind
 	}{
 		{"too few replicas", func(t *testing.T, w atWork) { do(t, w.c, cmd("config", "set", "min-replicas-to-write", 1)) }, NoReplicas},
-		{"became a replica", func(t *testing.T, w atWork) { do(t, w.c, cmd("replicaof", "127.0.0.1", 1)) }, ReadOnly},
 		{"a failed save", func(t *testing.T, w atWork) {
 			if err := os.Remove(dir); err != nil {
 				t.Fatal(err)
@@ -277,6 +276,34 @@ func TestWhatKeepsAScriptFromRunningIsToldByItsKind(t *testing.T) {
 			}
 			if calls := w.s.CommandStats(t.Context())["evalsha"]; calls > 1 {
 				t.Errorf("the script was tried %d times", calls)
+			}
+		})
+	}
+}
+
+func TestAServerThatBecameAReplicaIsNotWrittenToWhateverItWouldTake(t *testing.T) {
+	for _, readOnly := range []string{"yes", "no"} {
+		t.Run("replica-read-only "+readOnly, func(t *testing.T) {
+			w := startWork(t, "--replica-read-only", readOnly)
+			do(t, w.c, cmd("replicaof", "127.0.0.1", 1))
+			if e := w.failing(t.Context(), t, ReadOnly, Deferred); e.Hint == "" {
+				t.Errorf("there is no hint: %+v", e)
+			}
+			w.keysLeft(t, "11")
+			_, ours, err := w.n.TakeLease(t.Context(), "token", "host", "since", time.Minute, false)
+			if e := refused(t, err, ReadOnly); ours || e.Sent || exists(t, w.c, LeaseKey) != "0" {
+				t.Errorf("the lease is ours: %v; the refusal is %+v", ours, e)
+			}
+			w.proxy.Cut() // sentinels do that to a primary's connections, too
+			_, err = w.n.Info(t.Context())
+			refused(t, err, ReadOnly)
+			// Whoever only reads has no objection.
+			do(t, w.c, cmd("replicaof", "no", "one"))
+			reader := open(t, options("redis://"+w.proxy.Addr, Reading))
+			do(t, w.c, cmd("replicaof", "127.0.0.1", 1))
+			w.proxy.Cut()
+			if _, err := reader.Info(t.Context()); err != nil {
+				t.Errorf("reading by a new connection: %v", err)
 			}
 		})
 	}

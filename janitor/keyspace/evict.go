@@ -134,9 +134,9 @@ func (n *Node) Evict(ctx context.Context, b Batch) (Removal, error) {
 func (n *Node) arguments(b Batch, token string, cooldown int64) []any {
 	maxTTL, lifetime := b.limits()
 	args := []any{len(b.Keys), n.db, b.Persistent, maxTTL, idleSeconds(b.MinIdle), b.MeasureEach, b.MaxBytes, b.AssumeBytes,
-		token, cooldown, b.Mark, lifetime, b.Tell, ""}
+		token, cooldown, b.Mark, lifetime, b.Tell, "", !n.clustered}
 	if b.Stored != nil {
-		args[len(args)-1] = n.tellsExpiryTimes()
+		args[len(args)-2] = n.tellsExpiryTimes()
 		for _, stored := range b.Stored {
 			args = append(args, stored.binding())
 		}

@@ -42,7 +42,7 @@ var forbidden = [][]any{
 // scripting are commands that a connection may send where it evicts, and only there.
 var scripting = [][]any{
 	{"evalsha", evictScript.digest, 0}, {"EVALSHA", leaseScript.digest, 1, "k"}, {"EvalSha", releaseScript.digest, 1, "k"},
-	{"script", "load", evictScript.body}, {"SCRIPT", "LOAD", leaseLua}, {"Script", "Load", releaseLua}, {"script", "load", []byte(evictScript.body)},
+	{"script", "load", evictScript.body}, {"SCRIPT", "LOAD", leaseScript.body}, {"Script", "Load", releaseScript.body}, {"script", "load", []byte(evictScript.body)},
 }
 
 // capturing is what reads whole values, where a capsule is filled.

@@ -159,14 +159,16 @@ func (n *Node) connect(t target) {
 
 // greet is what each new connection begins with: it gives its name, for whoever reads CLIENT LIST,
 // and after the first one it makes sure that the same run of the same server answers. A cursor, a
-// TTL or a deletion that another one was asked for would mean nothing here.
+// TTL or a deletion that another one was asked for would mean nothing here. A primary has to be one
+// still, where something is to be written or another one has taken its place: sentinels cut its
+// connections as they demote it.
 func (n *Node) greet(ctx context.Context, conn *redis.Conn) error {
 	first := n.first.Load()
-	var server *redis.StringCmd
+	var server, role *redis.StringCmd
 	_, err := conn.Pipelined(ctx, func(p redis.Pipeliner) error {
 		p.ClientSetName(ctx, "redis-janitor")
 		if first != nil {
-			server = p.Info(ctx, "server")
+			server, role = p.Info(ctx, "server"), p.Info(ctx, "replication")
 		}
 		return nil
 	})
@@ -183,7 +185,23 @@ func (n *Node) greet(ctx context.Context, conn *redis.Conn) error {
 		return unsent{&Error{Op: "connect", Addr: n.addr, Kind: Restarted, Hint: hint(Restarted),
 			Err: fmt.Errorf("another run of the server answers: its run_id was %.40q and is %.40q", was, is)}}
 	}
+	if role.Err() != nil {
+		return role.Err()
+	}
+	if err := n.Demoted(ParseInfo(role.Val())); err != nil {
+		return unsent{err}
+	}
 	return nil
+}
+
+// Demoted is an *Error where INFO says that the server was a primary when it was met and is a replica now, and that
+// matters: to whoever writes, and wherever another one has its place.
+func (n *Node) Demoted(info Info) error {
+	first := n.first.Load()
+	if first == nil || first.Replica() || !info.Replica() || n.options.Mode == Reading && n.find == nil {
+		return nil
+	}
+	return &Error{Op: "go on", Addr: n.addr, Kind: ReadOnly, Hint: hint(ReadOnly), Err: errors.New("it was a primary and is a replica now")}
 }
 
 func (n *Node) close() error {

@@ -24,6 +24,9 @@ func newScript(body string) script {
 	return script{body: body, digest: hex.EncodeToString(sum[:])}
 }
 
+//go:embed lua/role.lua
+var roleLua string
+
 //go:embed lua/judge.lua
 var judgeLua string
 
@@ -43,8 +46,8 @@ var releaseLua string
 var markLua string
 
 var (
-	evictScript, captureScript = newScript(judgeLua + evictLua), newScript(judgeLua + captureLua)
-	leaseScript, releaseScript = newScript(leaseLua), newScript(releaseLua)
+	evictScript, captureScript = newScript(roleLua + judgeLua + evictLua), newScript(judgeLua + captureLua)
+	leaseScript, releaseScript = newScript(roleLua + leaseLua), newScript(releaseLua)
 	markScript                 = newScript(markLua)
 )
 

@@ -80,7 +80,7 @@ func (s *Server) answer(c *server.Peer, cmd string, args ...string) bool {
 	s.mu.Unlock()
 	switch cmd {
 	case "INFO":
-		return s.info(c)
+		return s.info(c, args)
 	case "MEMORY":
 		return s.memory(c, args)
 	}

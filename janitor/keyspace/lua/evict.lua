@@ -1,4 +1,4 @@
--- Unlinks those of the given keys that still qualify, and says what became of each. judge.lua stands before it.
+-- Unlinks those of the given keys that still qualify, and says what became of each. role.lua and judge.lua stand before it.
 --
 -- KEYS: the n keys, then the lease (where there is a token), then the cooldown (where there is one):
 --       a user who may not touch the janitor's own keys must still be able to evict
@@ -8,7 +8,8 @@
 --       9 lease token ("": no lease), 10 cooldown in ms (0: none), 11 value of the cooldown,
 --       12 lifetime in ms where the keys have not been judged before (-1: they have),
 --       13 tell each key's PTTL and size (1/0), 14 whether a key only goes as a capsule holds it ("": no;
---       1/0: the server knows PEXPIRETIME), then for each key what that is
+--       1/0: the server knows PEXPIRETIME), 15 look at the server's role (1/0: a cluster's replica redirects by
+--       itself), then for each key what a capsule holds
 -- Fates: judge's, where e means evicted and r also that the key isn't any more as a capsule holds it; d not tried
 local n, db = tonumber(ARGV[1]), ARGV[2]
 local persistent, highest, idle = ARGV[3] == '1', tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -16,6 +17,9 @@ local stride, budget, assumed = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(A
 local token, cooldown = ARGV[9], tonumber(ARGV[10])
 local lifetime, bound = tonumber(ARGV[12]), ARGV[14]
 local tell, ttls, told = ARGV[13] == '1', {}, {}
+
+-- Asked in the same moment as the deletion: REPLICAOF may come between any two commands.
+if ARGV[15] == '1' and replica() then return redis.error_reply(demoted) end
 
 -- The fence: a janitor that stalled past its lease must not delete beside its successor. An error
 -- may still end the script here; from the first deletion on none may, for it would hide what is gone.
@@ -99,7 +103,7 @@ if not plain then
       local value, at = pcall('DUMP', key), expiry(key, ttl, bound == '1')
       if type(value) == 'table' or type(at) == 'table' then
         fate, why = 'f', type(value) == 'table' and value.err or at.err
-      elseif not value or redis.sha1hex(value) .. ' ' .. string.format('%.0f', at) ~= ARGV[14 + i] then
+      elseif not value or redis.sha1hex(value) .. ' ' .. string.format('%.0f', at) ~= ARGV[15 + i] then
         fate = 'r'
       end
     end

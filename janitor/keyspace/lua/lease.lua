@@ -1,5 +1,7 @@
--- Takes or renews the lease, or tells who holds it.
+-- Takes or renews the lease, or tells who holds it. role.lua stands before it.
 -- KEYS: 1 the lease. ARGV: 1 token, 2 lease in ms, 3 holder, 4 since, 5 renew only (1/0)
+-- One taken on a replica would hold nobody off, and say of ours that it stands.
+if replica() then return redis.error_reply(demoted) end
 local held = redis.call('HGETALL', KEYS[1])
 local fields = {}
 for i = 1, #held, 2 do fields[held[i]] = held[i + 1] end
