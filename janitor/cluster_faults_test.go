@@ -70,9 +70,6 @@ func ask(t *testing.T, s *redistest.Server, words ...any) string {
 	return answer
 }
 
-// soonFailed has the nodes of a cluster find out soon that one has failed.
-var soonFailed = []string{"--cluster-node-timeout", "3000"}
-
 // awaitDown waits until each of some servers has heard that its cluster is down.
 func awaitDown(t *testing.T, servers ...*redistest.Server) {
 	t.Helper()
@@ -174,7 +171,7 @@ func TestAFailoverDuringTheWalkIsFollowed(t *testing.T) {
 		"a sudden": func(master, _ *redistest.Server) { master.Kill() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			cluster := redistest.StartCluster(t, 3, 1, soonFailed...)
+			cluster := redistest.StartCluster(t, 3, 1)
 			goes, stays := combotStock(6000)
 			fillCluster(t, cluster, append(slices.Clone(goes), stays...)...)
 			var heir *redistest.Server
@@ -182,6 +179,7 @@ func TestAFailoverDuringTheWalkIsFollowed(t *testing.T) {
 			r := midway(t, cluster.Masters[0], 500, func(node string) {
 				i, master := at(t, cluster.Masters, node)
 				place, heir = i, cluster.Replicas[i]
+				cluster.FailSoon()
 				fail(master, heir)
 				cluster.Masters[i], cluster.Replicas[i] = heir, master
 				if name == "ordered" {
@@ -206,7 +204,7 @@ func TestWhatAClusterRefusesWhileAMasterIsReplacedIsDoneAfterwards(t *testing.T)
 	for _, cmd := range []janitor.Command{janitor.Execute, janitor.DryRun} {
 		for _, holdsLease := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, the lease's master: %t", cmd, holdsLease), func(t *testing.T) {
-				cluster := redistest.StartCluster(t, 3, 1, soonFailed...)
+				cluster := redistest.StartCluster(t, 3, 1)
 				goes, stays := combotStock(6000)
 				fillCluster(t, cluster, append(slices.Clone(goes), stays...)...)
 				all, _ := keysOfAll(t, cluster)
@@ -218,6 +216,7 @@ func TestWhatAClusterRefusesWhileAMasterIsReplacedIsDoneAfterwards(t *testing.T)
 					cluster.CatchUp()
 					// The replica stands for election when the test says so: the cluster is down until then.
 					ask(t, cluster.Replicas[lost], "CONFIG", "SET", "cluster-replica-no-failover", "yes")
+					cluster.FailSoon()
 					cluster.Masters[lost].Kill()
 					awaitDown(t, slices.Delete(slices.Clone(cluster.Masters), lost, lost+1)...)
 					cluster.Masters[lost], cluster.Replicas[lost] = cluster.Replicas[lost], cluster.Masters[lost]
@@ -257,11 +256,12 @@ func TestAMasterThatStaysLostIsNamedAndTheOthersAreDoneWhereTheyServe(t *testing
 	} {
 		t.Run(it.fullCoverage, func(t *testing.T) {
 			t.Parallel() // it waits for a minute
-			cluster := redistest.StartCluster(t, 3, 0, append([]string{"--cluster-require-full-coverage", it.fullCoverage}, soonFailed...)...)
+			cluster := redistest.StartCluster(t, 3, 0, "--cluster-require-full-coverage", it.fullCoverage)
 			goes, stays := combotStock(6000)
 			fillCluster(t, cluster, append(slices.Clone(goes), stays...)...)
 			lost := cluster.Masters[1]
 			r := midway(t, cluster.Masters[0], 500, func(string) {
+				cluster.FailSoon()
 				lost.Kill()
 				if it.fullCoverage == "yes" {
 					awaitDown(t, cluster.Masters[0], cluster.Masters[2])
@@ -387,9 +387,10 @@ func TestAMasterThatIsLostBeforeTheWalkIsNamedAndTheOthersAreDone(t *testing.T) 
 }
 
 func TestAClusterThatRefusesToServeIsToldApart(t *testing.T) {
-	cluster := redistest.StartCluster(t, 3, 0, soonFailed...)
+	cluster := redistest.StartCluster(t, 3, 0)
 	goes, stays := combotStock(500)
 	fillCluster(t, cluster, append(slices.Clone(goes), stays...)...)
+	cluster.FailSoon()
 	cluster.Masters[2].Kill()
 	awaitDown(t, cluster.Masters[:2]...)
 	r := clean(t, cluster.Masters[0], atLevel(ttlpolicy.Force), noTarget)

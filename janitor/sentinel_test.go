@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"redis-janitor/janitor"
 	"redis-janitor/janitor/redistest"
@@ -61,19 +60,26 @@ func TestSentinelsLeadToThePrimary(t *testing.T) {
 }
 
 func TestAFailoverBySentinelsIsFollowedAndNoReplicaCleaned(t *testing.T) {
-	for name, fail := range map[string]func(sentinel, master *redistest.Server){
-		"ordered":  func(sentinel, _ *redistest.Server) { ask(t, sentinel, "SENTINEL", "FAILOVER", "combot") },
-		"a sudden": func(_, master *redistest.Server) { master.Kill() },
+	for name, fail := range map[string]func(sentinels []*redistest.Server, master *redistest.Server){
+		"ordered": func(sentinels []*redistest.Server, _ *redistest.Server) {
+			ask(t, sentinels[0], "SENTINEL", "FAILOVER", "combot")
+		},
+		"a sudden": func(sentinels []*redistest.Server, master *redistest.Server) {
+			redistest.FailSoon(t, sentinels, "combot")
+			master.Kill()
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			master := redistest.Start(t)
-			replica := redistest.StartReplica(t, master)
+			master := redistest.Start(t, writable...)
+			replica := redistest.StartReplica(t, master, writable...)
 			sentinels := redistest.StartSentinel(t, master, "combot", 3)
 			goes, stays := fillServer(t, master, 6000)
+			var demoted *redistest.Monitor
 			r := midway(t, master, 500, func(string) {
-				fail(sentinels[0], master)
-				for name == "ordered" && !isReplica(master) {
-					time.Sleep(time.Millisecond)
+				fail(sentinels, master)
+				if name == "ordered" {
+					awaitTrue(t, "the master to be demoted", func() bool { return isReplica(master) })
+					demoted = master.Monitor(t)
 				}
 			}, watched(sentinels))
 			expect(t, r, janitor.Evicted, janitor.Exhausted, janitor.ExitDone)
@@ -85,6 +91,14 @@ func TestAFailoverBySentinelsIsFollowedAndNoReplicaCleaned(t *testing.T) {
 			for i, s := range slices.Concat(goes, stays) {
 				if gone := s.gone(left); (i < len(goes)) != (gone == len(s)) {
 					t.Errorf("%d of %d keys such as %s went", gone, len(s), s[0].key)
+				}
+			}
+			if demoted == nil {
+				return
+			}
+			for _, call := range demoted.Calls() {
+				if call.Lua && (call.Name == "UNLINK" || call.Name == "HSET" || call.Name == "SET") {
+					t.Fatalf("a script on what was a replica by then sent %s %.80q", call.Name, call.Args)
 				}
 			}
 		})

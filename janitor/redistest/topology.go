@@ -40,15 +40,15 @@ func (s *Server) infoSays(ctx context.Context, section, line string) (missing st
 }
 
 // StartSentinel starts n sentinels that watch master under a name, and waits until they know each other and its
-// replicas. A majority fails it over after a second without an answer.
+// replicas. A majority fails it over when it has not answered for longer than patience; see FailSoon.
 func StartSentinel(t testing.TB, master *Server, name string, n int) []*Server {
 	t.Helper()
 	sentinels := make([]*Server, n)
 	for i := range sentinels {
 		s := newServer(t, nil)
 		s.conf = filepath.Join(s.Dir, "sentinel.conf")
-		conf := fmt.Sprintf("sentinel monitor %[1]s 127.0.0.1 %[2]d %[3]d\nsentinel down-after-milliseconds %[1]s 1000\n"+
-			"sentinel failover-timeout %[1]s 5000\n", name, master.Port, n/2+1)
+		conf := fmt.Sprintf("sentinel monitor %[1]s 127.0.0.1 %[2]d %[3]d\nsentinel down-after-milliseconds %[1]s %[4]s\n"+
+			"sentinel failover-timeout %[1]s 5000\n", name, master.Port, n/2+1, patience)
 		if master.Password != "" {
 			conf += fmt.Sprintf("sentinel auth-pass %s %s\n", name, master.Password)
 		}
@@ -72,6 +72,16 @@ func StartSentinel(t testing.TB, master *Server, name string, n int) []*Server {
 	return sentinels
 }
 
+// FailSoon has sentinels find out soon that a master has failed, for a test that is about to make it fail.
+func FailSoon(t testing.TB, sentinels []*Server, name string) {
+	t.Helper()
+	for _, s := range sentinels {
+		if _, err := s.ask(context.Background(), "SENTINEL", "SET", name, "down-after-milliseconds", "1000"); err != nil {
+			t.Fatalf("telling sentinel %s when a master is down: %v", s.Addr, err)
+		}
+	}
+}
+
 // clusterSlots is how many slots every cluster has.
 const clusterSlots = 16384
 
@@ -83,9 +93,9 @@ type Cluster struct {
 	tb testing.TB
 }
 
-// clusterPatience is after how many milliseconds the nodes of a cluster take each other to have failed. It is long, so that a
-// machine that stands still for a moment is no failure; a test that makes one says less, by --cluster-node-timeout.
-const clusterPatience = "15000"
+// patience is after how many milliseconds sentinels and the nodes of a cluster take a server to have failed. It is long, so
+// that a machine that stands still for a moment is no failure; impatience is for a test that makes one, from then on.
+const patience, impatience = "15000", "3000"
 
 // StartCluster starts a cluster and waits until every node finds it complete. args go to every node.
 func StartCluster(t testing.TB, masters, replicasPerMaster int, args ...string) *Cluster {
@@ -118,7 +128,7 @@ func StartTLSCluster(t testing.TB, masters int, args ...string) *Cluster {
 
 func startCluster(t testing.TB, masters, replicasPerMaster int, args []string, start func(testing.TB, ...string) *Server, port func(*Server) int) *Cluster {
 	t.Helper()
-	args = append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "3000"}, args...)
+	args = append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", impatience}, args...)
 	c := &Cluster{tb: t}
 	for range masters {
 		c.Masters = append(c.Masters, start(t, args...))
@@ -151,12 +161,21 @@ func startCluster(t testing.TB, masters, replicasPerMaster int, args []string, s
 	for _, s := range c.nodes() {
 		await(t, "cluster node "+s.Addr, func(ctx context.Context) (string, error) { return c.agreed(ctx, s) })
 	}
-	if argument(args[4:], "--cluster-node-timeout") == "" {
-		for _, s := range c.nodes() { // only now: what each tells the others goes around by this time, too
-			c.run(s, "CONFIG", "SET", "cluster-node-timeout", clusterPatience)
-		}
-	}
+	c.wait(patience) // only now: what each tells the others goes around by this time, too
 	return c
+}
+
+// FailSoon has the nodes find out soon that one has failed, for a test that is about to make it fail.
+func (c *Cluster) FailSoon() {
+	c.tb.Helper()
+	c.wait(impatience)
+}
+
+func (c *Cluster) wait(milliseconds string) {
+	c.tb.Helper()
+	for _, s := range c.nodes() {
+		c.run(s, "CONFIG", "SET", "cluster-node-timeout", milliseconds)
+	}
 }
 
 // agreed tells what s does not know yet of the cluster.

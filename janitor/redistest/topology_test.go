@@ -71,6 +71,7 @@ func TestSentinelsFailOverToTheReplica(t *testing.T) {
 	if got, want := port(), fmt.Sprintf("[127.0.0.1 %d]", primary.Port); got != want {
 		t.Fatalf("the sentinels name %s, want %s", got, want)
 	}
+	redistest.FailSoon(t, sentinels, "mymaster")
 	primary.Kill()
 	want := fmt.Sprintf("[127.0.0.1 %d]", replica.Port)
 	for deadline := time.Now().Add(time.Minute); port() != want; time.Sleep(50 * time.Millisecond) {
