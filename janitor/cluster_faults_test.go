@@ -199,6 +199,45 @@ func TestAFailoverDuringTheWalkIsFollowed(t *testing.T) {
 	}
 }
 
+func TestAFailoverAndBackWithinOneRunAreFollowed(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 1)
+	goes, stays := combotStock(6000)
+	fillCluster(t, cluster, append(slices.Clone(goes), stays...)...)
+	promote := func(replica, master *redistest.Server) {
+		awaitTrue(t, "the replica to follow its master", func() bool {
+			return strings.Contains(replica.Client().Info(context.Background(), "replication").Val(), "master_link_status:up")
+		})
+		ask(t, replica, "CLUSTER", "FAILOVER", "TAKEOVER") // twice for one master, the others would vote for after a while only
+		awaitTrue(t, "the replica to be promoted", func() bool { return !isReplica(replica) && isReplica(master) })
+	}
+	env := host(t.TempDir())
+	var one sync.Mutex
+	place, moves := -1, 0
+	env.Progress = func(p janitor.Progress) {
+		one.Lock()
+		defer one.Unlock()
+		if p.Phase != "walk" || p.Scanned < 500 {
+			return
+		}
+		switch {
+		case moves == 0:
+			place, _ = at(t, cluster.Masters, p.Node)
+			promote(cluster.Replicas[place], cluster.Masters[place])
+			moves++
+		case moves == 1 && p.Node == cluster.Replicas[place].Addr:
+			promote(cluster.Masters[place], cluster.Replicas[place])
+			moves++
+		}
+	}
+	r := checked(t, janitor.Run(t.Context(), request(cluster.Masters[0], atLevel(ttlpolicy.Force), noTarget, ignoreBusy), env))
+	expect(t, r, janitor.Evicted, janitor.Exhausted, janitor.ExitDone)
+	expectWarning(t, r, "possibly_incomplete")
+	expectOnlyTheseGone(t, cluster, goes, stays, 0)
+	if moves != 2 || r.Nodes[place].Addr != cluster.Masters[place].Addr {
+		t.Errorf("after %d failovers the row is %s, and the master %s", moves, r.Nodes[place].Addr, cluster.Masters[place].Addr)
+	}
+}
+
 // Until a replica has taken a lost master's place, none of the others serves a key either.
 func TestWhatAClusterRefusesWhileAMasterIsReplacedIsDoneAfterwards(t *testing.T) {
 	for _, cmd := range []janitor.Command{janitor.Execute, janitor.DryRun} {

@@ -28,7 +28,8 @@ type cluster struct {
 	door target
 
 	mu     sync.Mutex
-	shards []shard // as they were when the cluster was met
+	shards []shard  // as they were when the cluster was met
+	places []string // where the primary of each of them is by now
 }
 
 // Down is a primary that did not answer when its cluster was met.
@@ -58,10 +59,13 @@ func enter(ctx context.Context, o Options, door target, met *Node) (*Keyspace, e
 		return nil, err
 	}
 	k := &Keyspace{cluster: &cluster{options: o, door: door, shards: shards}}
+	for _, s := range shards {
+		k.cluster.places = append(k.cluster.places, s.addr)
+	}
 	k.house = k.cluster.house
 	nodes, failures := make([]*Node, len(shards)), make([]error, len(shards))
 	Parallel(len(shards), meetAtOnce, func(i int) {
-		nodes[i], failures[i] = k.cluster.meet(ctx, shards[i])
+		nodes[i], failures[i] = k.cluster.meet(ctx, i)
 	})
 	for i, node := range nodes {
 		if failures[i] == nil {
@@ -76,10 +80,12 @@ func enter(ctx context.Context, o Options, door target, met *Node) (*Keyspace, e
 	return k, nil
 }
 
-// meet connects to the primary of a shard.
-func (c *cluster) meet(ctx context.Context, s shard) (*Node, error) {
+// meet connects to the primary of the i-th shard.
+func (c *cluster) meet(ctx context.Context, i int) (*Node, error) {
+	s := c.shards[i]
 	node := newNode(c.options, c.target(s.addr))
-	node.slots, node.find = s.slots, c.find
+	node.slots = s.slots
+	node.find = func(ctx context.Context, lost *Node) (target, slotSet, error) { return c.find(ctx, lost, i) }
 	node.clustered = true
 	_, err := node.Meet(ctx)
 	if err != nil {
@@ -124,13 +130,17 @@ func (o Options) beside(t target, addr string) target {
 func (c *cluster) ask(ctx context.Context, lost string) ([]shard, error) {
 	c.mu.Lock()
 	addrs := []string{c.door.addr}
-	for _, s := range c.shards {
-		addrs = append(addrs, s.addr)
+	for i, s := range c.shards {
+		for _, addr := range []string{c.places[i], s.addr} {
+			if !slices.Contains(addrs, addr) {
+				addrs = append(addrs, addr)
+			}
+		}
 	}
 	c.mu.Unlock()
 	slices.SortStableFunc(addrs, func(a, b string) int { return cmp.Compare(btoi(a == lost), btoi(b == lost)) })
 	var first error
-	for _, addr := range slices.Compact(addrs) {
+	for _, addr := range addrs {
 		t := c.target(addr)
 		if addr == c.door.addr {
 			t = c.door
@@ -157,20 +167,20 @@ func btoi(b bool) int {
 	return 0
 }
 
-// find says where the server is now that has what a node had. Where another one that is a node of its
-// own has taken all of it over there is nothing left to be done in the lost one's place: Moved.
-func (c *cluster) find(ctx context.Context, lost *Node) (target, slotSet, error) {
+// find says where the server is now that has what a node had, that of the i-th shard. Where another one that is a
+// node of its own has taken all of it over there is nothing left to be done in the lost one's place: Moved.
+func (c *cluster) find(ctx context.Context, lost *Node, i int) (target, slotSet, error) {
 	shards, err := c.ask(ctx, lost.addr)
 	if err != nil {
 		return target{}, slotSet{}, err
 	}
 	var heir *shard
-	for i, s := range shards {
+	for at, s := range shards {
 		if s.addr == lost.addr {
 			return c.target(s.addr), s.slots, nil
 		}
 		if s.slots.has(lost.slots.lowest()) {
-			heir = &shards[i]
+			heir = &shards[at]
 		}
 	}
 	if heir == nil {
@@ -179,10 +189,12 @@ func (c *cluster) find(ctx context.Context, lost *Node) (target, slotSet, error)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if slices.ContainsFunc(c.shards, func(s shard) bool { return s.addr == heir.addr }) {
+	// By where the others are now: a server that this node had and left may be its primary again.
+	if at := slices.Index(c.places, heir.addr); at >= 0 && at != i {
 		return target{}, slotSet{}, &Error{Op: "look for the primary", Addr: lost.addr, Kind: Moved,
 			Err: fmt.Errorf("its slots went to %s", heir.addr)}
 	}
+	c.places[i] = heir.addr
 	return c.target(heir.addr), heir.slots, nil
 }
 
