@@ -74,6 +74,11 @@ func (n *nodeJob) doubt(ctx context.Context) error {
 	if now := time.Now().UnixNano(); now-last < int64(doubtEvery) || !n.doubted.CompareAndSwap(last, now) {
 		return nil
 	}
+	return n.demoted(ctx)
+}
+
+// demoted asks a node whether it is a primary still.
+func (n *nodeJob) demoted(ctx context.Context) error {
 	info, err := n.node.Info(ctx)
 	if err == nil {
 		err = n.node.Demoted(info)
@@ -82,8 +87,13 @@ func (n *nodeJob) doubt(ctx context.Context) error {
 }
 
 // reshaped looks, after a walk, whether the node has slots that it had not before: the walk may have passed
-// the places at which their keys came in.
+// the places at which their keys came in. One that lost its place since it was last doubted has kept all of its keys as moved.
 func (n *nodeJob) reshaped(ctx context.Context) (bool, error) {
+	if n.node.Moves() {
+		if err := n.demoted(ctx); err != nil {
+			return false, err
+		}
+	}
 	gained, err := n.node.Gained(ctx)
 	if gained > 0 {
 		n.warn(n, "", "possibly_incomplete", "%s was given %d slots of the cluster during the walk, which began again to see their keys", n.node.Addr(), gained)
