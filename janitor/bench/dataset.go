@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"strconv"
 	"time"
+
+	"redis-janitor/janitor/keyspace"
 )
 
 // The keyspace is shaped like Combot's: 55 % ML results, 25 % sessions, the rest what else lives in that database.
@@ -44,18 +46,27 @@ func mix(x uint64) uint64 {
 
 // filler writes a keyspace's keys.
 type filler struct {
-	*bulk
+	*bulk    // to the server of the key in hand
+	bulks    []*bulk
 	noise    []byte
 	contents contents
 }
 
 // fillCombot writes n keys, and the ones that the foreground client works on.
 func fillCombot(ctx context.Context, addr string, n int) (contents, error) {
-	b, err := dialBulk(ctx, addr)
-	if err != nil {
-		return contents{}, err
+	return fillServers(ctx, []string{addr}, n)
+}
+
+// fillServers is fillCombot for several servers, which have the slots of a cluster in order and in even ranges.
+func fillServers(ctx context.Context, addrs []string, n int) (contents, error) {
+	f := &filler{noise: noise(64 << 10)}
+	for _, addr := range addrs {
+		b, err := dialBulk(ctx, addr)
+		if err != nil {
+			return contents{}, err
+		}
+		f.bulks = append(f.bulks, b)
 	}
-	f := &filler{bulk: b, noise: noise(64 << 10)}
 	for i := range n {
 		if i%4096 == 0 && ctx.Err() != nil {
 			break
@@ -63,16 +74,34 @@ func fillCombot(ctx context.Context, addr string, n int) (contents, error) {
 		f.key(uint64(i))
 	}
 	for i := range othersKeys {
-		f.command(3)
-		f.text("SET")
-		f.text(othersPrefix + strconv.Itoa(i))
+		f.begin(3, "SET", othersPrefix+strconv.Itoa(i))
 		f.word(f.value(uint64(i), 100, 300))
 		f.contents.Keys++
 	}
-	if err := b.close(ctx); err != nil {
-		return contents{}, err
+	for _, b := range f.bulks {
+		if err := b.close(ctx); err != nil {
+			return contents{}, err
+		}
 	}
 	return f.contents, context.Cause(ctx)
+}
+
+// begin begins a command on a key. A wrong server would refuse it.
+func (f *filler) begin(words int, verb, key string) {
+	f.bulk = f.bulks[masterOf(key, len(f.bulks))]
+	f.command(words)
+	f.text(verb)
+	f.text(key)
+}
+
+const clusterSlots = 16384
+
+// masterOf is which of so many masters has a key.
+func masterOf(key string, masters int) int {
+	if masters == 1 {
+		return 0
+	}
+	return (keyspace.SlotOf(key)*masters + masters - 1) / clusterSlots
 }
 
 // noise is text that looks like hex digits everywhere.
@@ -98,17 +127,13 @@ func (f *filler) key(i uint64) {
 	case share < 920:
 		f.set("combot_cache:1:view:", i, 200, 600, f.within(i, 4*time.Hour, resultLifetime))
 	case share < 960:
-		f.command(6)
-		f.text("HSET")
-		f.name("product_breakdown:", i)
+		f.begin(6, "HSET", keyName("product_breakdown:", i))
 		f.text("parts")
 		f.word(f.value(i, 200, 600))
 		f.text("at")
 		f.number(int64(h >> 34))
 	case share < 980:
-		f.command(6)
-		f.text("ZADD")
-		f.name("ratelimit:", i)
+		f.begin(6, "ZADD", keyName("ratelimit:", i))
 		for j := range int64(2) {
 			f.number(int64(h>>34) + j)
 			f.number(j)
@@ -147,9 +172,7 @@ func (f *filler) set(prefix string, i uint64, low, high int, ttl time.Duration) 
 	if ttl > 0 {
 		words = 5
 	}
-	f.command(words)
-	f.text("SET")
-	f.name(prefix, i)
+	f.begin(words, "SET", keyName(prefix, i))
 	f.word(f.value(i, low, high))
 	if ttl > 0 {
 		f.text("PX")
@@ -157,14 +180,14 @@ func (f *filler) set(prefix string, i uint64, low, high int, ttl time.Duration) 
 	}
 }
 
-// name has 32 hex digits, as an MD5 has.
-func (f *filler) name(prefix string, i uint64) {
+// keyName has 32 hex digits, as an MD5 has.
+func keyName(prefix string, i uint64) string {
 	var raw [16]byte
 	binary.BigEndian.PutUint64(raw[:], mix(i))
 	binary.BigEndian.PutUint64(raw[8:], mix(i^0xabcdef))
 	var digits [32]byte
 	hex.Encode(digits[:], raw[:])
-	f.word([]byte(prefix), digits[:])
+	return prefix + string(digits[:])
 }
 
 func (f *filler) value(i uint64, low, high int) []byte {

@@ -28,6 +28,22 @@ func over(values []time.Duration, limit time.Duration) int {
 	return n
 }
 
+// tooLong is what a request of the foreground client must not take.
+const tooLong = 10 * time.Millisecond
+
+// latencyHeader names what latencyCells writes, milliseconds first.
+func latencyHeader() []string { return []string{"p50", "p99", "p99.9", "worst", "over 10 ms"} }
+
+func latencyCells(all []time.Duration) []string {
+	var cells []string
+	for _, share := range []int{500, 990, 999, 1000} {
+		cells = append(cells, milliseconds(percentile(all, share)))
+	}
+	return append(cells, fmt.Sprintf("%d of %d", over(all, tooLong), len(all)))
+}
+
+func milliseconds(d time.Duration) string { return fmt.Sprintf("%.2f", d.Seconds()*1000) }
+
 // spread is a figure from several rounds.
 type spread struct{ Median, Min, Max float64 }
 

@@ -11,6 +11,7 @@ import (
 type rounds struct {
 	quiet  []cleared // nobody else at work
 	loaded []cleared // beside the foreground client
+	holds  []holding // of a pace: its commands while nobody else was at work
 }
 
 func (r rounds) walls() []float64 {
@@ -64,6 +65,13 @@ func (b *bench) clearing(ctx context.Context) (*clearing, error) {
 				return nil, err
 			}
 			c.runs[w.name].quiet = append(c.runs[w.name].quiet, run)
+			if isPace(w.name) {
+				h, err := s.heldBy(ctx)
+				if err != nil {
+					return nil, err
+				}
+				c.runs[w.name].holds = append(c.runs[w.name].holds, h)
+			}
 			b.log("round %d, %s: %.2fs, server %.2fs, peak %d MB", round+1, w.name, run.Wall.Seconds(), run.ServerCPU.Seconds(), run.PeakRSS>>20)
 		}
 		if b.noLoad {
@@ -107,6 +115,11 @@ func (b *bench) idle(ctx context.Context, s *server) ([]time.Duration, error) {
 	if err := s.restore(ctx); err != nil {
 		return nil, err
 	}
+	return watchIdle(ctx, s)
+}
+
+// watchIdle watches it on the keyspace as it is.
+func watchIdle(ctx context.Context, s *server) ([]time.Duration, error) {
 	l, err := startLoad(ctx, s.Addr)
 	if err != nil {
 		return nil, err
@@ -126,12 +139,18 @@ func isPace(name string) bool { return name == "gentle" || name == "balanced" ||
 
 func (c *clearing) section() section {
 	text := fmt.Sprintf(`%d keys: %d ML results, %d sessions, and what else lives there. All results and the %d old sessions are to go, %.0f %% of all
-keys; that exactly these are gone is checked after every run. Each run begins with the same snapshot on a fresh server.
+keys; that so many of each family are gone, and nothing else, is checked after every run. Each run begins with the same snapshot on a fresh server.
 
 Alone on the server (medians; ratios are of the same round, their median and range over the rounds):
 
 `, c.held.Keys, c.held.Results, c.held.Sessions, c.held.OldSessions, 100*float64(c.held.due())/float64(c.held.Keys))
 	text += c.quietTable()
+	if holds := c.holdsTable(); holds != "" {
+		text += "\n" + `How long single commands of these runs held the server, those that walk and those that delete, by the server's slow log and
+commandstats (all rounds together). By the server's clock: what the kernel gave to other processes meanwhile is in it.
+
+` + holds
+	}
 	var goals []goal
 	if len(c.idle) > 0 {
 		text += fmt.Sprintf("\nBeside a foreground client that reads and writes other keys at %d requests a second, whatever comes back (each latency is\n"+
@@ -139,6 +158,7 @@ Alone on the server (medians; ratios are of the same round, their median and ran
 		text += c.loadedTable()
 	}
 	goals = append(goals, c.speedGoals()...)
+	goals = append(goals, c.holdsGoals()...)
 	goals = append(goals, c.gentleGoals()...)
 	return section{name: "clear", title: "Clearing a keyspace", text: text, goals: goals}
 }
@@ -158,16 +178,50 @@ func (c *clearing) quietTable() string {
 	return table([]string{"way", "clears", "wall, s", "÷ floor", "server CPU, s", "÷ floor", "client's peak, MB"}, rows)
 }
 
-// tooLong is what a request of the foreground client must not take.
-const tooLong = 10 * time.Millisecond
+// holdsOf puts all rounds of a pace together.
+func (c *clearing) holdsOf(name string) holding {
+	var all holding
+	for _, h := range c.runs[name].holds {
+		all.commands += h.commands
+		all.long = append(all.long, h.long...)
+	}
+	return all
+}
+
+func (c *clearing) holdsTable() string {
+	var rows [][]string
+	for _, w := range c.ways {
+		if !isPace(w.name) {
+			continue
+		}
+		h, slice := c.holdsOf(w.name), sliceOf(w.name)
+		longest := percentile(h.long, 1000)
+		text := milliseconds(longest)
+		if longest == 0 { // the slow log has none
+			text = "< " + milliseconds(sliceOf("gentle"))
+		}
+		rows = append(rows, []string{w.label, milliseconds(slice), h.share(slice), text})
+	}
+	if rows == nil {
+		return ""
+	}
+	return table([]string{"way", "slice, ms", "commands that took longer", "longest, ms"}, rows)
+}
+
+func (c *clearing) holdsGoals() []goal {
+	var goals []goal
+	for _, w := range c.ways {
+		if isPace(w.name) {
+			h, slice := c.holdsOf(w.name), sliceOf(w.name)
+			goals = append(goals, goal{fmt.Sprintf("`%s`: commands of longer than the pace's slice, %s", w.name, slice), "none", h.share(slice), over(h.long, slice) == 0})
+		}
+	}
+	return goals
+}
 
 func (c *clearing) loadedTable() string {
 	line := func(label string, all []time.Duration, ratio string) []string {
-		row := []string{label}
-		for _, share := range []int{500, 990, 999, 1000} {
-			row = append(row, fmt.Sprintf("%.2f", percentile(all, share).Seconds()*1000))
-		}
-		return append(row, fmt.Sprintf("%d of %d", over(all, tooLong), len(all)), ratio)
+		return append(append([]string{label}, latencyCells(all)...), ratio)
 	}
 	rows := [][]string{line("nobody else (idle)", slices.Concat(c.idle...), "")}
 	for _, w := range c.ways {
@@ -177,7 +231,7 @@ func (c *clearing) loadedTable() string {
 		}
 		rows = append(rows, line(w.label, all, spreadOf(c.tails(w.name)).factor()))
 	}
-	return table([]string{"beside", "p50", "p99", "p99.9", "worst", "over 10 ms", "p99 ÷ idle p99"}, rows)
+	return table(append(append([]string{"beside"}, latencyHeader()...), "p99 ÷ idle p99"), rows)
 }
 
 // tails are the 99th percentiles beside a way in times of the idle ones, a round each.

@@ -40,6 +40,15 @@ func (h *host) close() {
 	h.ends = nil
 }
 
+// store is where a keyspace lies: on one server, or on the masters of a cluster.
+type store interface {
+	entrance() string // the address by which a way gets at all of it
+	restore(context.Context) error
+	cpu(context.Context) (time.Duration, error)
+	drain(context.Context) error
+	left(context.Context) (contents, error)
+}
+
 // server is one private redis-server, with the snapshot that it is started again from.
 type server struct {
 	*redistest.Server
@@ -47,14 +56,23 @@ type server struct {
 	client *redis.Client
 }
 
-// startServer starts an empty server. Snapshots are neither compressed nor summed: that time is nobody's.
+// serverArgs are all servers' arguments. Snapshots are neither compressed nor summed: that time is nobody's. Commands that
+// take longer than the shortest of the paces' slices are kept in the slow log.
+func serverArgs() []string {
+	return []string{"--dbfilename", "dump.rdb", "--rdbcompression", "no", "--rdbchecksum", "no",
+		"--slowlog-log-slower-than", strconv.FormatInt(sliceOf("gentle").Microseconds(), 10), "--slowlog-max-len", strconv.Itoa(slowLogLength)}
+}
+
+// startServer starts an empty server.
 func startServer() *server {
 	h := &host{}
-	s := redistest.Start(h, "--dbfilename", "dump.rdb", "--rdbcompression", "no", "--rdbchecksum", "no")
+	s := redistest.Start(h, serverArgs()...)
 	return &server{Server: s, host: h, client: s.Client()}
 }
 
 func (s *server) close() { s.host.close() }
+
+func (s *server) entrance() string { return s.Addr }
 
 // ran is how often the server has run each command since its statistics were reset, and how many that are.
 func (s *server) ran(ctx context.Context) (commands map[string]int64, total int64) {
@@ -145,12 +163,16 @@ func (s *server) drain(ctx context.Context) error {
 	}
 }
 
-// left is the number of keys that are not the janitor's own.
-func (s *server) left(ctx context.Context) (int64, error) {
-	size, err := s.client.DBSize(ctx).Result()
+// left counts the keys that are not the janitor's own, in one moment.
+func (s *server) left(ctx context.Context) (contents, error) {
+	const count = `local n = {redis.call('DBSIZE')}
+for i, pattern in ipairs(ARGV) do n[i + 1] = #redis.call('KEYS', pattern) end
+return n`
+	counting := peerClient(s.Addr) // waits for as long as it takes
+	defer counting.Close()
+	n, err := counting.Eval(ctx, count, nil, resultPrefix+"*", sessionPrefix+"*", "redis-janitor:*").Int64Slice()
 	if err != nil {
-		return 0, err
+		return contents{}, fmt.Errorf("count what is left: %w", err)
 	}
-	own, err := s.client.Exists(ctx, keyspace.LeaseKey, keyspace.CooldownKey).Result()
-	return size - own, err
+	return contents{Keys: n[0] - n[3], Results: n[1], Sessions: n[2]}, nil
 }

@@ -164,17 +164,17 @@ type cleared struct {
 
 // clear restores the keyspace and has a way clear it, through addr where it is not the server's own. It is an error
 // when other keys are gone than should be.
-func (b *bench) clear(ctx context.Context, s *server, held contents, w way, via string, foreground bool) (cleared, error) {
+func (b *bench) clear(ctx context.Context, s store, held contents, w way, via string, foreground bool) (cleared, error) {
 	if err := s.restore(ctx); err != nil {
 		return cleared{}, err
 	}
 	if via == "" {
-		via = s.Addr
+		via = s.entrance()
 	}
 	var load *load
 	if foreground {
 		var err error
-		if load, err = startLoad(ctx, s.Addr); err != nil {
+		if load, err = startLoad(ctx, s.entrance()); err != nil {
 			return cleared{}, err
 		}
 		defer load.abandon()
@@ -203,8 +203,14 @@ func (b *bench) clear(ctx context.Context, s *server, held contents, w way, via 
 		}
 	}
 	left, err := s.left(ctx)
-	if gone := held.Keys - left; err == nil && gone != w.clears(held) {
-		err = fmt.Errorf("%s: %d keys are gone, %d should be", w.name, gone, w.clears(held))
+	if err != nil {
+		return run, err
+	}
+	gone := contents{Keys: held.Keys - left.Keys, Results: held.Results - left.Results, Sessions: held.Sessions - left.Sessions}
+	due := contents{Keys: w.clears(held), Results: held.Results, Sessions: w.clears(held) - held.Results}
+	if gone != due {
+		err = fmt.Errorf("%s: %d keys are gone, %d results and %d sessions among them; it should be %d, %d and %d", w.name,
+			gone.Keys, gone.Results, gone.Sessions, due.Keys, due.Results, due.Sessions)
 	}
 	return run, err
 }

@@ -101,7 +101,7 @@ func (c *cluster) house(ctx context.Context) (Options, target, error) {
 		return c.options, target{}, err
 	}
 	for _, s := range shards {
-		if s.slots.has(slotOf(LeaseKey)) {
+		if s.slots.has(SlotOf(LeaseKey)) {
 			return c.options, c.target(s.addr), nil
 		}
 	}

@@ -96,7 +96,7 @@ func TestABatchOfManySlotsGoesSlotBySlot(t *testing.T) {
 	n := k.Nodes()[0]
 	var tags, keys []string // of slots that this server has
 	for i := 0; len(tags) < 20; i++ {
-		if tag := "{" + strconv.Itoa(i) + "}"; n.slots.has(slotOf(tag)) {
+		if tag := "{" + strconv.Itoa(i) + "}"; n.slots.has(SlotOf(tag)) {
 			tags = append(tags, tag)
 		}
 	}
@@ -131,7 +131,7 @@ func TestABatchOfManySlotsGoesSlotBySlot(t *testing.T) {
 	// A slot on its way: what is still here goes, what isn't stays, and the whole slot where that can't be told.
 	trio := []string{tags[1] + "x", tags[1] + "gone", tags[2] + "x"}
 	do(t, c, cmd("set", trio[0], "v", "px", 60_000), cmd("set", trio[2], "v", "px", 60_000),
-		cmd("cluster", "setslot", slotOf(trio[0]), "migrating", cluster.Masters[1].Client().Do(t.Context(), "cluster", "myid").Val()))
+		cmd("cluster", "setslot", SlotOf(trio[0]), "migrating", cluster.Masters[1].Client().Do(t.Context(), "cluster", "myid").Val()))
 	facts, err := n.Facts(t.Context(), trio, Ask{})
 	if err != nil || facts[0].Moved || !facts[1].Moved || facts[2].Moved {
 		t.Errorf("%+v: %v", facts, err)

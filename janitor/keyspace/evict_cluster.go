@@ -37,7 +37,7 @@ func bySlot(keys []string) [][]int {
 	var groups [][]int
 	at := make(map[int]int, len(keys))
 	for i, key := range keys {
-		slot := slotOf(key)
+		slot := SlotOf(key)
 		group, ok := at[slot]
 		if !ok {
 			group = len(groups)

@@ -107,7 +107,7 @@ func (k *Keyspace) Owner(key string) *Node {
 		return k.nodes[0]
 	}
 	for _, n := range k.nodes {
-		if n.slots.has(slotOf(key)) {
+		if n.slots.has(SlotOf(key)) {
 			return n
 		}
 	}

@@ -9,9 +9,9 @@ import (
 // slotCount is how many slots the keys of every cluster are dealt out to.
 const slotCount = 16384
 
-// slotOf is a key's slot: CRC16 (XMODEM) of the key, or of what stands in its first braces where that
+// SlotOf is a key's slot: CRC16 (XMODEM) of the key, or of what stands in its first braces where that
 // is not nothing (Redis cluster specification, "Hash tags").
-func slotOf(key string) int {
+func SlotOf(key string) int {
 	if _, rest, ok := strings.Cut(key, "{"); ok {
 		if tag, _, ok := strings.Cut(rest, "}"); ok && tag != "" {
 			key = tag
@@ -75,7 +75,7 @@ func (s slotSet) lowest() int {
 func (s slotSet) tag() string {
 	const tries = 64 * slotCount
 	for i := range tries {
-		if tag := strconv.Itoa(i); s.has(slotOf(tag)) {
+		if tag := strconv.Itoa(i); s.has(SlotOf(tag)) {
 			return tag
 		}
 	}

@@ -13,11 +13,11 @@ func TestAKeyHasTheSlotThatTheServerSays(t *testing.T) {
 	c := s.Client()
 	same := func(key string) bool {
 		slot, err := c.Do(t.Context(), "CLUSTER", "KEYSLOT", key).Int()
-		return err == nil && slot == slotOf(key)
+		return err == nil && slot == SlotOf(key)
 	}
 	for _, key := range []string{"", "a", "123456789", "{}a", "{}{a}", "a{b}c{d}", "{a", "a}", "}{", "{{a}}", "{a}}", "a{\x00\xff}b", "ml_results:x", LeaseKey, strings.Repeat("é", 300)} {
 		if !same(key) {
-			t.Errorf("%q is in slot %d by our count", key, slotOf(key))
+			t.Errorf("%q is in slot %d by our count", key, SlotOf(key))
 		}
 	}
 	if err := quick.Check(same, nil); err != nil {
@@ -29,8 +29,8 @@ func TestATagPutsAKeyIntoOneOfTheSlots(t *testing.T) {
 	for _, only := range []int{0, 1, 5460, 16383} {
 		var s slotSet
 		s.add(only)
-		if slotOf("x:{"+s.tag()+"}") != only || s.size() != 1 || s.lowest() != only {
-			t.Errorf("the tag of slot %d is %s, in slot %d", only, s.tag(), slotOf(s.tag()))
+		if SlotOf("x:{"+s.tag()+"}") != only || s.size() != 1 || s.lowest() != only {
+			t.Errorf("the tag of slot %d is %s, in slot %d", only, s.tag(), SlotOf(s.tag()))
 		}
 	}
 	if tag := (slotSet{}).tag(); tag != "" {
