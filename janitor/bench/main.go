@@ -39,7 +39,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.IntVar(&o.keys, "n", 1_000_000, "`keys` in the keyspace")
-	flags.IntVar(&o.rounds, "rounds", 5, "how often everything is measured")
+	flags.IntVar(&o.rounds, "rounds", 0, "how often everything is measured (default: as often as each scenario needs)")
 	flags.StringVar(&o.ways, "ways", "", "which ways, separated by commas (default: all)")
 	flags.StringVar(&o.out, "out", "docs/benchmarks.md", "`FILE` to write")
 	flags.StringVar(&o.scenario, "scenario", "", "which scenarios, separated by commas (default: all)")
