@@ -69,6 +69,15 @@ type spent struct {
 // perCall is in microseconds.
 func (s spent) perCall() float64 { return s.time.Seconds() * 1e6 / float64(max(s.calls, 1)) }
 
+// spentOn reads what a command has taken since the statistics were reset.
+func (s *server) spentOn(ctx context.Context, command string) (spent, error) {
+	text, err := s.client.Info(ctx, "commandstats").Result()
+	if err != nil {
+		return spent{}, fmt.Errorf("read commandstats: %w", err)
+	}
+	return spentOn(keyspace.ParseInfo(text), command)
+}
+
 // spentOn reads a command's line of INFO commandstats: "calls=2,usec=3,usec_per_call=1.50,…".
 func spentOn(info keyspace.Info, command string) (spent, error) {
 	var s spent
