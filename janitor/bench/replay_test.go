@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,11 +73,14 @@ func TestHitsAreCountedByFamilyAndTime(t *testing.T) {
 	p := &player{looks: []look{
 		{1, useResult, false}, {2, useResult, true}, {2, usePage, false}, {3, useResult, false}, {4, useResult, true},
 	}}
-	if got := p.hitRate(useResult, 2, 4); got != 50 {
+	if got := p.hitRate(2, 4, useResult); got != 50 {
 		t.Errorf("%.0f %% of the results, want 50", got)
 	}
-	if got := p.hitRate(usePage, 0, 9); got != 0 {
+	if got := p.hitRate(0, 9, usePage); got != 0 {
 		t.Errorf("%.0f %% of the pages, want 0", got)
+	}
+	if got := p.hitRate(0, 9, useResult, usePage); got != 40 {
+		t.Errorf("%.0f %% of both, want 2 of 5", got)
 	}
 }
 
@@ -85,7 +89,7 @@ func TestEachWayToCleanReachesItsTarget(t *testing.T) {
 	var history []event
 	for _, e := range trace(1) {
 		// Results that were all used long enough ago for min_idle.
-		if e.at < 0 && (e.action != useResult || e.at < -20*minute) {
+		if e.at < 0 && (e.action != useResult || e.at < -time.Duration(slices.Max(minIdles())+5)*minute) {
 			history = append(history, e)
 		}
 	}

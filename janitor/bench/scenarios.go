@@ -31,7 +31,7 @@ func scenarios() []scenario {
 		{"plan", 5, func(b *bench, ctx context.Context) (section, error) { return written(b.growing(ctx)) }},
 		{"capsule", 3, func(b *bench, ctx context.Context) (section, error) { return written(b.preserving(ctx)) }},
 		{"predict", 1, func(b *bench, ctx context.Context) (section, error) { return written(b.predicting(ctx)) }},
-		{"judgement", 5, func(b *bench, ctx context.Context) (section, error) { return written(b.judging(ctx)) }},
+		{"judgement", 3, func(b *bench, ctx context.Context) (section, error) { return written(b.judging(ctx)) }},
 	}
 }
 
