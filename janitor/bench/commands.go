@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -78,23 +77,17 @@ func (s *server) spentOn(ctx context.Context, command string) (spent, error) {
 	return spentOn(keyspace.ParseInfo(text), command)
 }
 
-// spentOn reads a command's line of INFO commandstats: "calls=2,usec=3,usec_per_call=1.50,…".
+// spentOn reads a command's line of INFO commandstats: "calls=2,usec=3,usec_per_call=1.50,…". None is of no calls.
 func spentOn(info keyspace.Info, command string) (spent, error) {
 	var s spent
 	text := info.Text("cmdstat_" + command)
-	for field := range strings.SplitSeq(text, ",") {
-		name, value, _ := strings.Cut(field, "=")
-		n, err := strconv.ParseInt(value, 10, 64)
-		switch {
-		case err != nil:
-		case name == "calls":
-			s.calls = n
-		case name == "usec":
-			s.time = time.Duration(n) * time.Microsecond
-		}
+	if text == "" {
+		return s, nil
 	}
-	if s.calls == 0 {
-		return s, fmt.Errorf("redis-server counts no calls of %s: %q", command, text)
+	var micros int64
+	if n, err := fmt.Sscanf(text, "calls=%d,usec=%d,", &s.calls, &micros); n < 2 {
+		return s, fmt.Errorf("read commandstats of %s: %q: %w", command, text, err)
 	}
+	s.time = time.Duration(micros) * time.Microsecond
 	return s, nil
 }

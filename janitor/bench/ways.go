@@ -206,11 +206,16 @@ func (b *bench) clear(ctx context.Context, s store, held contents, w way, via st
 	if err != nil {
 		return run, err
 	}
+	return run, w.check(held, left)
+}
+
+// check is an error where other keys are gone than should be.
+func (w way) check(held, left contents) error {
 	gone := contents{Keys: held.Keys - left.Keys, Results: held.Results - left.Results, Sessions: held.Sessions - left.Sessions}
 	due := contents{Keys: w.clears(held), Results: held.Results, Sessions: w.clears(held) - held.Results}
-	if gone != due {
-		err = fmt.Errorf("%s: %d keys are gone, %d results and %d sessions among them; it should be %d, %d and %d", w.name,
-			gone.Keys, gone.Results, gone.Sessions, due.Keys, due.Results, due.Sessions)
+	if gone == due {
+		return nil
 	}
-	return run, err
+	return fmt.Errorf("%s: %d keys are gone, %d results and %d sessions among them; it should be %d, %d and %d", w.name,
+		gone.Keys, gone.Results, gone.Sessions, due.Keys, due.Results, due.Sessions)
 }

@@ -58,6 +58,19 @@ func TestAWayThatClearsOtherKeysIsAnError(t *testing.T) {
 	}
 }
 
+func TestAsManyKeysOfAnotherFamilyAreAnError(t *testing.T) {
+	held := contents{Keys: 100, Results: 50, Sessions: 30, OldSessions: 10}
+	w := way{name: "both", clears: contents.due}
+	if err := w.check(held, contents{Keys: 40, Sessions: 20}); err != nil {
+		t.Errorf("what is due was cleared: %v", err)
+	}
+	for _, left := range []contents{{Keys: 40, Results: 1, Sessions: 19}, {Keys: 40, Sessions: 21}, {Keys: 39, Sessions: 20}} {
+		if err := w.check(held, left); err == nil {
+			t.Errorf("%+v are left, and nothing is said", left)
+		}
+	}
+}
+
 func TestWaysAreChosenByName(t *testing.T) {
 	chosen, err := chosenWays("floor, fast")
 	if err != nil || len(chosen) != 2 || chosen[0].name != "fast" || chosen[1].name != "floor" {
