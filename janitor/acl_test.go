@@ -108,6 +108,15 @@ func TestTheDocumentedUsersCanDoTheirJobAndNothingElse(t *testing.T) {
 				}
 				do(t, c, []any{"DEL", pauseKey})
 			}
+			do(t, c, []any{"HSET", leaseKey, "token", "t", "holder", "another", "since", "now"}, []any{"PEXPIRE", leaseKey, 60_000})
+			for _, cmd := range []janitor.Command{janitor.Plan, janitor.DryRun} {
+				r := clean(t, s, command(cmd), pressed, asDocumentedUser)
+				expect(t, r, janitor.Planned, janitor.TargetReached, 0)
+				if expectWarning(t, r, "lease_held"); !strings.Contains(fmt.Sprint(r.Warnings), "another janitor is at work: another, since now") {
+					t.Errorf("%s: who is at work is not told: %+v", cmd, r.Warnings)
+				}
+			}
+			do(t, c, []any{"DEL", leaseKey})
 			for _, cmd := range user.commands {
 				r := clean(t, s, command(cmd), pressed, asDocumentedUser)
 				want := janitor.Planned
@@ -115,7 +124,7 @@ func TestTheDocumentedUsersCanDoTheirJobAndNothingElse(t *testing.T) {
 					want = janitor.Evicted
 				}
 				expect(t, r, want, janitor.TargetReached, 0)
-				for _, code := range []string{"no_lease", "no_cooldown", "sample_not_random", "users_unknown", "pause_unknown"} {
+				for _, code := range []string{"no_lease", "no_cooldown", "sample_not_random", "users_unknown", "pause_unknown", "lease_held"} {
 					if hasWarning(r, code) {
 						t.Errorf("%s: warned of %s: %+v", cmd, code, r.Warnings)
 					}

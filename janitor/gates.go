@@ -395,10 +395,14 @@ func (j *job) cooldown(ctx context.Context) error {
 	return nil
 }
 
-// takeLease makes this the only janitor at work. What another one may have done in between is looked
+// takeLease makes this the only janitor at work; plan and dry-run mention another one. What another one may have done in between is looked
 // at once more when it is ours.
 func (j *job) takeLease(ctx context.Context) error {
 	if !j.acts() {
+		// Where it can't be read it is not known, and execute itself would find out.
+		if holder, held, err := j.space.LeaseHolder(ctx); err == nil && held {
+			j.warn(nil, "", "lease_held", "execute would skip this run: %v", &lease.HeldError{By: holder.Name, Since: holder.Since})
+		}
 		return nil
 	}
 	err := j.each(ctx, func(n *nodeJob) error {
