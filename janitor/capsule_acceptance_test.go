@@ -248,9 +248,7 @@ func TestKilledAtAnyMomentWhatIsGoneIsInTheCapsule(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "c")
 		// The rate has the deletions take a third of a second at least, however fast the machine is.
 		p := start(t, binary, s.Addr, t.TempDir(), "--capsule", file, "--ignore-cooldown", "--pace", "balanced", "--max-rate", "12000")
-		time.Sleep(time.Duration(5+i*6) * time.Millisecond)
-		p.Process.Kill()
-		p.Wait()
+		p.killAfter(t, time.Duration(5+i*6)*time.Millisecond, i%5 > 0, c)
 		left := familyKeys(t, c)
 		gone := len(before) - len(left)
 		if gone > 0 && len(left) > 0 {

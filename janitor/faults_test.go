@@ -1,6 +1,7 @@
 package janitor_test
 
 import (
+	"context"
 	"github.com/redis/go-redis/v9"
 	"redis-janitor/ttlpolicy"
 	"strconv"
@@ -245,6 +246,21 @@ var outages = []outage{
 				t.Errorf("%d keys are gone; the report says %+v", gone, r.Totals)
 			}
 		}},
+	{name: "no connection left for a moment",
+		strike: func(t *testing.T, s *redistest.Server, p *redistest.FaultProxy) {
+			c := s.Client()
+			do(t, c, []any{"CONFIG", "SET", "maxclients", 1})
+			p.Cut()
+			timer := time.AfterFunc(150*time.Millisecond, func() { c.ConfigSet(context.Background(), "maxclients", "10000") })
+			t.Cleanup(func() { timer.Stop() })
+		},
+		outcome: janitor.Evicted, reason: janitor.Exhausted, warning: "uncertain", check: everyKeyKnown},
+	{name: "no connection left for good",
+		strike: func(t *testing.T, s *redistest.Server, p *redistest.FaultProxy) {
+			do(t, s.Client(), []any{"CONFIG", "SET", "maxclients", 1})
+			p.Cut()
+		},
+		outcome: janitor.Failed, reason: "maxclients", exit: janitor.ExitFailed, check: nothingInvented},
 	{name: "our user deleted", change: func(r *janitor.Request) { r.Connection.Username, r.Connection.Password = "janitor", "pw" }, strike: func(t *testing.T, s *redistest.Server, _ *redistest.FaultProxy) {
 		do(t, s.Client(), []any{"ACL", "DELUSER", "janitor"})
 	}, outcome: janitor.Failed, reason: "auth", exit: janitor.ExitFailed, check: nothingInvented},
@@ -262,11 +278,20 @@ func TestAnOutageHalfWayLosesNothingAndInventsNothing(t *testing.T) {
 				do(t, c, []any{"SAVE"})
 			}
 			p := redistest.Proxy(t, s.Addr)
-			seen := 0
-			onEviction(p, func([]string) {
-				if seen++; seen == 5 || it.always && seen > 5 {
-					it.strike(t, s, p)
+			var one sync.Mutex
+			seen, surveys := 0, 0
+			p.Answer(func(cmd []string) (string, bool) {
+				one.Lock()
+				defer one.Unlock()
+				if strings.EqualFold(cmd[0], "DBSIZE") {
+					surveys++
 				}
+				if evictionKeys(cmd) != nil {
+					if seen++; seen == 5 || it.always && seen > 5 {
+						it.strike(t, s, p)
+					}
+				}
+				return "", false
 			})
 			changes := []func(*janitor.Request){atLevel(ttlpolicy.Force), calm, noTarget, through(p)}
 			if it.change != nil {
@@ -274,8 +299,14 @@ func TestAnOutageHalfWayLosesNothingAndInventsNothing(t *testing.T) {
 			}
 			r := clean(t, s, changes...)
 			reason := it.reason
-			if it.name == "restarted again and again" && r.Reason == "unreachable" {
-				reason = r.Reason // a start that takes longer than it is asked again
+			if it.name == "restarted again and again" {
+				if r.Reason == "unreachable" {
+					reason = r.Reason // a start that takes longer than it is asked again
+				}
+				// Each walk begins with a survey: one, and three from the beginning.
+				if surveys < 2 || surveys > 4 || reason == it.reason && surveys != 4 {
+					t.Errorf("it began %d walks", surveys)
+				}
 			}
 			expect(t, r, it.outcome, reason, it.exit)
 			if it.exit == janitor.ExitFailed {

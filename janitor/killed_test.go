@@ -124,6 +124,33 @@ func (p *process) end(t *testing.T) *janitor.Report {
 	return &r
 }
 
+// killAfter kills a janitor a while after its start or, where it is told to, after its first deletion.
+func (p *process) killAfter(t *testing.T, a time.Duration, deletion bool, c *redis.Client) {
+	t.Helper()
+	ended := make(chan struct{})
+	go func() {
+		p.Wait()
+		close(ended)
+	}()
+	over := func() bool {
+		select {
+		case <-ended:
+			return true
+		default:
+			return false
+		}
+	}
+	if deletion {
+		poll(t, "the first deletion", func() bool { return over() || keyExists(t, c, cooldownKey) })
+	}
+	select {
+	case <-ended:
+	case <-time.After(a):
+	}
+	p.Process.Kill()
+	<-ended
+}
+
 // expectOnlyQualified holds key by key that nothing is gone that did not qualify. It returns how many keys have gone and
 // how many are still to go.
 func expectOnlyQualified(t *testing.T, left map[string]bool, before map[string]redistest.Key, started, ended time.Time) (gone, toGo int) {
@@ -170,10 +197,8 @@ func TestKilledAtAnyMomentAJanitorLeavesOnlyWhatDidNotQualify(t *testing.T) {
 			before = redistest.Snapshot(t.Context(), c)
 		}
 		p := start(t, binary, s.Addr, lockDir, "-p", policy, "--ignore-cooldown", "--max-rate", "2000")
-		// The process takes some milliseconds to come to its first deletion, and hundreds to its last.
-		time.Sleep(time.Duration(random.IntN(250_000)) * time.Microsecond)
-		p.Process.Kill()
-		p.Wait()
+		// One in five while it starts, the others from its first deletion on, however fast the machine is.
+		p.killAfter(t, time.Duration(random.IntN(250_000))*time.Microsecond, i%5 > 0, c)
 		gone, toGo := expectOnlyQualified(t, allKeys(t, c), before, planted, time.Now())
 		switch {
 		case gone == beforeGone:

@@ -194,7 +194,7 @@ var doors = append([]door{
 		lock: func(t *testing.T, s *redistest.Server) func() {
 			do(t, s.Client(), []any{"SAVE"})
 			s.Restart(t)
-			return s.Kill
+			return nil
 		}, outcome: janitor.Failed, reason: "loading", hint: "try again"},
 	{name: "nobody listens", lock: func(_ *testing.T, s *redistest.Server) func() { s.Kill(); return nil }, change: brisk,
 		outcome: janitor.Failed, reason: "unreachable", hint: "REDIS_URL"},
@@ -208,7 +208,7 @@ var doors = append([]door{
 				t.Cleanup(func() { conn.Close() })
 				conn.Ping(t.Context()) // the last may already be one too many
 			}
-			return func() {}
+			return func() { c.Close() }
 		}, reason: "maxclients", hint: "maxclients"},
 	{name: "a replica", lock: send("REPLICAOF", "127.0.0.1", "1"), reason: janitor.Replica, exit: janitor.ExitRefused, hint: "primary"},
 }, renamed("INFO", "DBSIZE", "SCAN", "PTTL", "UNLINK", "SELECT")...)
@@ -242,6 +242,18 @@ func TestAServerThatSendsTheJanitorAwayKeepsEveryKey(t *testing.T) {
 			expectTold(t, r, s.Addr, it.hint)
 			if r.Totals.Evicted != 0 || r.Totals.Uncertain != 0 {
 				t.Errorf("the report says %+v", r.Totals)
+			}
+			if it.name == "nobody listens" {
+				return // its keys went with it
+			}
+			var left []string
+			poll(t, "the server's answer", func() bool {
+				var err error
+				left, err = c.Keys(t.Context(), sessionPrefix+"*").Result()
+				return err == nil
+			})
+			if len(left) != few {
+				t.Errorf("%d keys are left of %d", len(left), few)
 			}
 		})
 	}
