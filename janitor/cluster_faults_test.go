@@ -367,8 +367,16 @@ func TestWithAMasterDownTheOthersAreDoneAndItIsNamed(t *testing.T) {
 			}
 			r := run()
 			expect(t, r, janitor.Incomplete, janitor.NodeDown, janitor.ExitIncomplete)
-			if hasWarning(r, "no_lease") != holdsLease {
+			if hasWarning(r, "no_lease") != holdsLease || hasWarning(r, "no_cooldown") {
 				t.Errorf("warnings %+v", r.Warnings)
+			}
+			// The others keep their cooldown, whoever had the lease, and hide nothing of the one that is down.
+			again := run()
+			expect(t, again, janitor.Incomplete, janitor.NodeDown, janitor.ExitIncomplete)
+			for _, n := range again.Nodes {
+				if n.Addr != dead.Addr && (n.Outcome != janitor.Skipped || n.Reason != janitor.Cooldown) {
+					t.Errorf("%s, which was just cleaned, ended with %s, %s", n.Addr, n.Outcome, n.Reason)
+				}
 			}
 			left, _ := keysOfAll(t, rest)
 			maps.Copy(left, had[down])
@@ -423,6 +431,24 @@ func TestAMasterThatIsLostBeforeTheWalkIsNamedAndTheOthersAreDone(t *testing.T) 
 			}
 		})
 	}
+}
+
+func TestOwnKeysInASlotThatIsBeingMovedStandInNobodysWay(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0)
+	goes, stays := combotStock(1000)
+	fillCluster(t, cluster, append(slices.Clone(goes), stays...)...)
+	for _, key := range []string{leaseKey, "redis-janitor:cooldown:{0}"} { // the latter of the master that has this slot
+		owner := slices.IndexFunc(cluster.Masters, func(s *redistest.Server) bool { return s.Client().Exists(t.Context(), key).Err() == nil })
+		from, to := cluster.Masters[owner], cluster.Masters[(owner+1)%3]
+		slot := from.Client().ClusterKeySlot(t.Context(), key).Val()
+		ask(t, to, "CLUSTER", "SETSLOT", slot, "IMPORTING", ask(t, from, "CLUSTER", "MYID"))
+		ask(t, from, "CLUSTER", "SETSLOT", slot, "MIGRATING", ask(t, to, "CLUSTER", "MYID"))
+	}
+	r := clean(t, cluster.Masters[0], atLevel(ttlpolicy.Force), noTarget, ignoreBusy)
+	expect(t, r, janitor.Evicted, janitor.Exhausted, janitor.ExitDone)
+	expectWarning(t, r, "no_lease")
+	expectWarning(t, r, "no_cooldown")
+	expectOnlyTheseGone(t, cluster, goes, stays, 0)
 }
 
 func TestAClusterThatRefusesToServeIsToldApart(t *testing.T) {

@@ -61,6 +61,9 @@ func (j *job) settle(err error) {
 	case err == nil:
 		end = j.finished()
 	case errors.As(err, &end):
+		if end.outcome == Skipped || end.reason == BelowThreshold {
+			end = j.unlessDown(end)
+		}
 	case errors.As(err, &signal):
 		end = &ending{Incomplete, Interrupted, signal.Exit, fmt.Sprintf("%s; %s", signal, j.soFar()), j.goOn() + ": nothing is half done"}
 	case errors.Is(err, errDeadline):

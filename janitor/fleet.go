@@ -223,6 +223,33 @@ func (j *job) nodeFailed(addr string, err error) *ending {
 	return end
 }
 
+// unlessDown is the ending of a run that does nothing on the nodes that answer. That others are down is graver, and no
+// gate's word is theirs.
+func (j *job) unlessDown(end *ending) *ending {
+	worst := end
+	take := func(r *NodeReport, err error) {
+		failed := j.nodeFailed(r.Addr, err)
+		r.Outcome, r.Reason = failed.outcome, failed.reason
+		if worst == end && gravity(failed) >= gravity(end) {
+			worst = failed
+		}
+	}
+	for _, n := range j.nodes {
+		switch {
+		case isDown(n.err):
+			take(n.report, n.err)
+		case n.report.Outcome == "":
+			n.report.Outcome, n.report.Reason = end.outcome, end.reason
+		}
+	}
+	for _, d := range j.down {
+		take(d.report, d.err)
+	}
+	all := *worst
+	all.message = end.message + j.tellDown(end.message)
+	return &all
+}
+
 // tellAll sums up what several nodes came to, and the gravest of it.
 func (j *job) tellAll(worst *ending, done int) string {
 	var keys, bytes int64

@@ -50,12 +50,8 @@ func (j *job) nothingAnywhere(highest *nodeJob) error {
 	text := fmt.Sprintf("the fullest of %d nodes, %s, has %s of %s (%.1f%%), below the cleanup threshold of %s: nothing to do", len(j.report.Nodes), highest.node.Addr(),
 		ttlpolicy.FormatSize(highest.reading.Used), ttlpolicy.FormatSize(highest.reading.Limit), 100*highest.reading.Ratio(),
 		ttlpolicy.FormatSize(highest.report.Memory.Levels.Cleanup))
-	for i := range j.report.Nodes {
-		j.report.Nodes[i].Outcome, j.report.Nodes[i].Reason = Nothing, BelowThreshold
-	}
-	if worst := j.finished(); worst != nil && worst.reason == NodeDown {
-		worst.message = text + j.tellDown("")
-		return worst
+	for _, n := range j.nodes {
+		n.report.Outcome, n.report.Reason = Nothing, BelowThreshold
 	}
 	return &ending{Nothing, BelowThreshold, ExitDone, text, ""}
 }
@@ -366,8 +362,12 @@ func (j *job) cooldown(ctx context.Context) error {
 	var filling sync.Mutex
 	err := j.each(ctx, func(n *nodeJob) error {
 		rest, err := n.node.CooldownLeft(ctx)
-		if kind := keyspace.KindOf(err); kind == keyspace.NoPerm || kind == keyspace.NoCommand {
+		switch keyspace.KindOf(err) {
+		case keyspace.NoPerm, keyspace.NoCommand:
 			j.warn(n, "", "no_cooldown", "the time of the last eviction cannot be read on %s (%v): %s", n.node.Addr(), err, "allow the keys redis-janitor* (docs/acl.md)")
+			return nil
+		case keyspace.Moved:
+			j.warn(n, "", "no_cooldown", "the time of the last eviction cannot be read on %s, whose slot for it is being moved (%v): going on as if there had been none", n.node.Addr(), err)
 			return nil
 		}
 		filling.Lock()
@@ -425,6 +425,8 @@ func (j *job) takeLease(ctx context.Context) error {
 	j.lease = taken
 	if taken.Unwritten != nil {
 		j.warn(nil, "", "no_lease", "the lease cannot be written (%v): only other janitors on this host are kept away", taken.Unwritten)
+	}
+	if j.cooldownMark() == 0 && j.req.Policy.Cooldown > 0 {
 		j.warn(nil, "", "no_cooldown", "the cooldown cannot be written either: the next run will not know of this one")
 	}
 	err = j.each(ctx, func(n *nodeJob) error {
@@ -456,10 +458,16 @@ func (j *job) takeLease(ctx context.Context) error {
 }
 
 // cooldownMark is how long the cooldown that this run's deletions start is to last; 0 where none
-// can be written.
+// can be written. What refuses the lease as a key refuses this one too; a cluster's server that is down, or a slot that
+// is on its way, refuses nothing on the others.
 func (j *job) cooldownMark() time.Duration {
-	if j.lease == nil || j.lease.Unwritten != nil {
+	if j.lease == nil {
 		return 0
+	}
+	if err := j.lease.Unwritten; err != nil && !isDown(err) {
+		if kind := keyspace.KindOf(err); kind != keyspace.ClusterDown && kind != keyspace.Moved {
+			return 0
+		}
 	}
 	return j.req.Policy.Cooldown
 }

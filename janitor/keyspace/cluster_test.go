@@ -146,3 +146,53 @@ func TestABatchOfManySlotsGoesSlotBySlot(t *testing.T) {
 		t.Errorf("%s, %q: %v", fates(r), r.Unmarked, err)
 	}
 }
+
+func TestALeaseIsAskedForOnceMoreWhereAConnectionWasLost(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0)
+	k := enterCluster(t, options(cluster.Masters[0].URL(), Evicting))
+	proxy := redistest.Proxy(t, k.Owner(LeaseKey).Addr())
+	k.house = func(context.Context) (Options, target, error) {
+		return k.cluster.options, k.cluster.target(proxy.Addr), nil
+	}
+	for _, renew := range []bool{false, true} {
+		proxy.DropNextReply("EVALSHA")
+		if _, ours, err := k.TakeLease(t.Context(), "t", "h", "s", time.Minute, renew); err != nil || !ours {
+			t.Errorf("renewing %v: ours %v: %v", renew, ours, err)
+		}
+	}
+}
+
+func TestKeysOfASlotThatAnotherMasterHasByNowStayWhileTheRestOfTheirBatchGoes(t *testing.T) {
+	cluster := redistest.StartCluster(t, 2, 0)
+	from, to := cluster.Masters[0], cluster.Masters[1]
+	k := enterCluster(t, options(from.URL(), Evicting))
+	n := k.Nodes()[0]
+	var keys []string // two of each of four slots
+	for i := 0; len(keys) < 8; i++ {
+		if tag := "{" + strconv.Itoa(i) + "}"; n.slots.has(slotOf(tag)) {
+			keys = append(keys, tag+"a", tag+"b")
+		}
+	}
+	for _, key := range keys {
+		do(t, from.Client(), cmd("set", key, "v", "px", 60_000))
+	}
+	// The whole of the second slot goes, and its keys with it; the node knows nothing of that.
+	slot := slotOf(keys[2])
+	fromID, toID := from.Client().Do(t.Context(), "cluster", "myid").Val(), to.Client().Do(t.Context(), "cluster", "myid").Val()
+	do(t, to.Client(), cmd("cluster", "setslot", slot, "importing", fromID))
+	do(t, from.Client(), cmd("cluster", "setslot", slot, "migrating", toID),
+		cmd("migrate", "127.0.0.1", to.Port, "", 0, 10_000, "keys", keys[2], keys[3]))
+	do(t, to.Client(), cmd("cluster", "setslot", slot, "node", toID))
+	do(t, from.Client(), cmd("cluster", "setslot", slot, "node", toID))
+	to.ResetStats()
+	r, err := n.Evict(t.Context(), Batch{Keys: keys, MaxTTL: time.Hour})
+	if err != nil || fates(r) != "eemmeeee" {
+		t.Errorf("%s: %v", fates(r), err)
+	}
+	if there := exists(t, to.Client(), keys[2], keys[3]); there != "11" {
+		t.Errorf("of the keys that went to the other master there are %s", there)
+	}
+	if calls := to.CommandStats(t.Context()); calls["evalsha"]+calls["unlink"] > 0 {
+		t.Errorf("the other master was asked: %v", calls)
+	}
+}

@@ -59,32 +59,43 @@ func (k *keeper) close() error {
 }
 
 // kept asks the keeper of the lease. Where servers take each other's places it is looked for first, and once
-// more where another one may have the lease by now.
+// more where another one may have the lease by now, or only a connection was lost: asking twice does no harm, since what
+// is asked for carries the janitor's token.
 func (k *Keyspace) kept(ctx context.Context, ask func(*Node) error) error {
 	k.keeper.mu.Lock()
 	defer k.keeper.mu.Unlock()
-	if k.keeper.node != nil {
-		err := ask(k.keeper.node)
-		if k.house == nil {
-			return err
-		}
-		switch KindOf(err) {
-		case Moved, Unreachable, Restarted, ReadOnly:
-		default:
+	if k.keeper.node == nil {
+		if err := k.keeper.look(ctx, k.house); err != nil {
 			return err
 		}
 	}
-	o, t, err := k.house(ctx)
+	err := ask(k.keeper.node)
+	if k.house == nil {
+		return err
+	}
+	switch KindOf(err) {
+	case Moved, Unreachable, Restarted, ReadOnly:
+		if err := k.keeper.look(ctx, k.house); err != nil {
+			return err
+		}
+		return ask(k.keeper.node)
+	}
+	return err
+}
+
+// look has the keeper be whoever has the lease now. The lock is held.
+func (k *keeper) look(ctx context.Context, house func(context.Context) (Options, target, error)) error {
+	o, t, err := house(ctx)
 	if err != nil {
 		return err
 	}
-	if k.keeper.node != nil {
-		if err := k.keeper.node.close(); err != nil {
+	if k.node != nil {
+		if err := k.node.close(); err != nil {
 			return err
 		}
 	}
-	k.keeper.node, k.keeper.ours = newNode(o, t), true
-	return ask(k.keeper.node)
+	k.node, k.ours = newNode(o, t), true
+	return nil
 }
 
 // TakeLease is Node.TakeLease on the server that has the lease.

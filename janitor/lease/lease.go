@@ -123,8 +123,9 @@ func (l *Lease) try(ctx context.Context, o Options) (*HeldError, error) {
 		switch keyspace.KindOf(err) {
 		case keyspace.OOM, keyspace.NoPerm, keyspace.NoCommand, keyspace.WrongType, keyspace.Other:
 			refused = true
-		case keyspace.Unreachable, keyspace.Loading, keyspace.ClusterDown:
-			refused = l.space.Clustered() // the server that would have the lease is down, and others are not
+		case keyspace.Unreachable, keyspace.Loading, keyspace.ClusterDown, keyspace.Moved:
+			// The server that would have the lease is down, or its slot on the way to another one; the others are not.
+			refused = l.space.Clustered()
 		}
 		if !refused {
 			return nil, err
