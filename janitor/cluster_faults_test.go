@@ -481,6 +481,48 @@ func TestAClusterHasOneLeaseWhicheverSeedAJanitorCameBy(t *testing.T) {
 	expectOnlyTheseGone(t, cluster, goes, stays, 0)
 }
 
+func TestAsManyNodesOfAClusterAreWorkedOnAtTheSameTimeAsAreAskedFor(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0)
+	goes, stays := combotStock(500)
+	fillCluster(t, cluster, append(slices.Clone(goes), stays...)...)
+	for _, cmd := range []janitor.Command{janitor.DryRun, janitor.Execute} {
+		for _, atOnce := range []int{2, 3} {
+			t.Run(fmt.Sprintf("%s, %d at once", cmd, atOnce), func(t *testing.T) {
+				env := host(t.TempDir())
+				var mu sync.Mutex
+				met := map[string]bool{}
+				together := make(chan struct{})
+				// The first ones wait in their walks for one another: were they fewer, none would get on.
+				env.Progress = func(p janitor.Progress) {
+					if p.Phase != "walk" {
+						return
+					}
+					mu.Lock()
+					if met[p.Node] = true; len(met) == atOnce {
+						select {
+						case <-together:
+						default:
+							close(together)
+						}
+					}
+					mu.Unlock()
+					select {
+					case <-together:
+					case <-t.Context().Done():
+					case <-time.After(time.Minute):
+						t.Errorf("%s waited in vain for %d others", p.Node, atOnce-1)
+					}
+				}
+				r := checked(t, janitor.Run(t.Context(), request(cluster.Masters[0], command(cmd), atLevel(ttlpolicy.Force), noTarget, ignoreBusy, ignoreCooldown,
+					func(r *janitor.Request) { r.NodesAtOnce = atOnce }), env))
+				if r.ExitCode != janitor.ExitDone || len(met) != 3 {
+					t.Errorf("%s, %s, exit %d: %s; %d nodes were walked", r.Outcome, r.Reason, r.ExitCode, r.Message, len(met))
+				}
+			})
+		}
+	}
+}
+
 func TestLimitsHoldForAClusterAsAWhole(t *testing.T) {
 	cluster := redistest.StartCluster(t, 3, 0)
 	goes, stays := combotStock(3000)
