@@ -169,7 +169,7 @@ func TestKeysOfASlotThatAnotherMasterHasByNowStayWhileTheRestOfTheirBatchGoes(t 
 	n := k.Nodes()[0]
 	var keys []string // two of each of four slots
 	for i := 0; len(keys) < 8; i++ {
-		if tag := "{" + strconv.Itoa(i) + "}"; n.slots.has(slotOf(tag)) {
+		if tag := "{" + strconv.Itoa(i) + "}"; n.slots.has(SlotOf(tag)) {
 			keys = append(keys, tag+"a", tag+"b")
 		}
 	}
@@ -177,7 +177,7 @@ func TestKeysOfASlotThatAnotherMasterHasByNowStayWhileTheRestOfTheirBatchGoes(t 
 		do(t, from.Client(), cmd("set", key, "v", "px", 60_000))
 	}
 	// The whole of the second slot goes, and its keys with it; the node knows nothing of that.
-	slot := slotOf(keys[2])
+	slot := SlotOf(keys[2])
 	fromID, toID := from.Client().Do(t.Context(), "cluster", "myid").Val(), to.Client().Do(t.Context(), "cluster", "myid").Val()
 	do(t, to.Client(), cmd("cluster", "setslot", slot, "importing", fromID))
 	do(t, from.Client(), cmd("cluster", "setslot", slot, "migrating", toID),

@@ -51,4 +51,5 @@ for i = 1, #KEYS do
     break
   end
 end
-return {'done', table.concat(fates), refusal, values, table.concat(ttls, ' ')}
+-- Of one number the embedded Redis's concat makes that number, and not a string.
+return {'done', table.concat(fates), refusal, values, table.concat(ttls, ' ') .. ''}

@@ -204,4 +204,5 @@ if next(fates) then
 else
   all = string.rep('e', last) .. string.rep('d', n - last)
 end
-return {'done', all, measured, bytes, refusal, unmarked, table.concat(ttls, ' '), table.concat(told, ' ')}
+-- Of one number the embedded Redis's concat makes that number, and not a string.
+return {'done', all, measured, bytes, refusal, unmarked, table.concat(ttls, ' ') .. '', table.concat(told, ' ') .. ''}
