@@ -62,10 +62,10 @@ func TestKeysOfEveryLengthAreToldApart(t *testing.T) {
 	})
 }
 
-// Half a million names of three raw bytes behind a prefix, and as many behind one that differs in its last byte.
+// Three hundred thousand names of three raw bytes behind a prefix, and as many behind one that differs in its last byte.
 func TestNamesThatDifferInOneByteAreToldApart(t *testing.T) {
 	inBothWays(t, func(t *testing.T, all func(*janitor.Request)) {
-		const n = 500_000
+		const n = 300_000
 		s := redistest.Start(t)
 		c := s.Client()
 		name := func(prefix string, i int) string {
