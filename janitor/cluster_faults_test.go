@@ -492,6 +492,7 @@ func TestAsManyNodesOfAClusterAreWorkedOnAtTheSameTimeAsAreAskedFor(t *testing.T
 				var mu sync.Mutex
 				met := map[string]bool{}
 				together := make(chan struct{})
+				meet := sync.OnceFunc(func() { close(together) })
 				// The first ones wait in their walks for one another: were they fewer, none would get on.
 				env.Progress = func(p janitor.Progress) {
 					if p.Phase != "walk" {
@@ -499,11 +500,7 @@ func TestAsManyNodesOfAClusterAreWorkedOnAtTheSameTimeAsAreAskedFor(t *testing.T
 					}
 					mu.Lock()
 					if met[p.Node] = true; len(met) == atOnce {
-						select {
-						case <-together:
-						default:
-							close(together)
-						}
+						meet()
 					}
 					mu.Unlock()
 					select {
@@ -511,6 +508,7 @@ func TestAsManyNodesOfAClusterAreWorkedOnAtTheSameTimeAsAreAskedFor(t *testing.T
 					case <-t.Context().Done():
 					case <-time.After(time.Minute):
 						t.Errorf("%s waited in vain for %d others", p.Node, atOnce-1)
+						meet()
 					}
 				}
 				r := checked(t, janitor.Run(t.Context(), request(cluster.Masters[0], command(cmd), atLevel(ttlpolicy.Force), noTarget, ignoreBusy, ignoreCooldown,
