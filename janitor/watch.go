@@ -79,7 +79,7 @@ func each(ctx context.Context, every time.Duration, do func()) {
 
 // inspect looks for the reasons to spare a server that a ping does not show, or to leave it.
 func (n *nodeJob) inspect(info keyspace.Info) {
-	if err := n.node.Demoted(info); err != nil {
+	if err := n.node.Demoted(info); err != nil && n.ledger != nil { // without one, nothing is deleted yet
 		n.ledger.stop(reasonOf(err), err)
 	}
 	n.governor.Strain("fork", info.Forking() != "")
