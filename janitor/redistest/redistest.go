@@ -206,7 +206,8 @@ func (s *Server) Client() *redis.Client { return s.ClientDB(0) }
 // ClientDB is Client for another database.
 func (s *Server) ClientDB(db int) *redis.Client {
 	c := redis.NewClient(&redis.Options{
-		Addr: s.Addr, Password: s.Password, DB: db, Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, MaxRetries: -1,
+		ReadTimeout: time.Minute, // a server on a busy disk answers when its append-only file is written
+		Addr:        s.Addr, Password: s.Password, DB: db, Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true, MaxRetries: -1,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 	s.tb.Cleanup(func() { c.Close() })
