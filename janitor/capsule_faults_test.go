@@ -132,7 +132,14 @@ func TestWhereItIsNotKnownWhetherAKeyWentWhatIsThereStaysEvenIfItIsToBeReplaced(
 		do(t, c, []any{"FLUSHDB"}, []any{"SET", "there", "newer"})
 		dry := putBack(t, s, file, replacing, rehearsed)
 		r := putBack(t, s, file, replacing)
-		if dry.Restore.RestoreCounts != r.Restore.RestoreCounts {
+		over := int64(0) // only who looks first can tell what is written over
+		if fate == capsule.Evicted {
+			over = 1
+		}
+		if dry.Restore.Replaced != over {
+			t.Errorf("%q: rehearsed over %d keys, want %d", fate, dry.Restore.Replaced, over)
+		}
+		if dry.Restore.Replaced = 0; dry.Restore.RestoreCounts != r.Restore.RestoreCounts {
 			t.Errorf("%q: rehearsed %+v, done %+v", fate, dry.Restore.RestoreCounts, r.Restore.RestoreCounts)
 		}
 		there, gone := c.Get(t.Context(), "there").Val(), c.Get(t.Context(), "gone").Val()
