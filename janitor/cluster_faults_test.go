@@ -602,7 +602,8 @@ func TestOnManySmallNodesConnectionsAndMemoryStayBounded(t *testing.T) {
 	if len(heaps) != nodes || slices.Max(heaps[nodes-4:]) > 1.25*slices.Max(heaps[:6]) {
 		t.Errorf("memory in use as each node began: %.0f", heaps)
 	}
-	if limit := nodes + 4*(workers+2) + 2; most > limit || most == 0 {
+	// A server counts those of a node that was left, too, until it notices.
+	if limit := nodes + (4+1)*(workers+2) + 2; most > limit || most == 0 {
 		t.Errorf("there were %d connections at once, want at most %d", most, limit)
 	}
 }
