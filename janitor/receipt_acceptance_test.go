@@ -238,6 +238,9 @@ func TestAKilledRunsReceiptIsTrueAndAtMostABatchOfEachWorkerBehind(t *testing.T)
 		p.Wait()
 		left := allKeys(t, c)
 		all := notes(t, file, false)
+		if len(all) == 0 && len(left) >= len(before) {
+			continue // killed while it wrote the first line
+		}
 		if len(all) == 0 || all[0].Type != "header" {
 			t.Fatalf("%s has no header: %+v", file, all)
 		}
