@@ -160,8 +160,19 @@ func TestScreensAreAsInTheGoldenFiles(t *testing.T) {
 				continue // it is long, and made of the others
 			}
 			got := play(t, all[name], l)
-			for slowed.MatchString(got) && t.Context().Err() == nil {
+			for tries := 1; slowed.MatchString(got) && tries < 4; tries++ {
 				got = play(t, all[name], l)
+			}
+			if slowed.MatchString(got) && !*update {
+				t.Logf("this machine is too busy to show %s at %s", name, l.name)
+				found, err := filepath.Glob(filepath.Join(golden, name+"-*.txt"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, file := range found {
+					kept = append(kept, filepath.Base(file))
+				}
+				break // what is the same as another one could not be told
 			}
 			if l.name == looks[0].name {
 				piped = got
