@@ -33,7 +33,7 @@ func (p *page) memory(r *janitor.Report, node *janitor.NodeReport) {
 	if m.MissingBytes > 0 {
 		p.styledField("Short", p.grim, ttlpolicy.FormatSize(m.MissingBytes)+" above the target even if everything eligible goes")
 	}
-	p.rss(r, node)
+	p.rss(node)
 }
 
 func (p *page) gauge(r *janitor.Report, node *janitor.NodeReport) {
@@ -80,7 +80,7 @@ func (p *page) gauge(r *janitor.Report, node *janitor.NodeReport) {
 }
 
 // rss tells what the system sees, which is where people look when nothing seems to have been freed.
-func (p *page) rss(r *janitor.Report, node *janitor.NodeReport) {
+func (p *page) rss(node *janitor.NodeReport) {
 	m := node.Memory
 	if m.RSSBytes > 0 {
 		text := ttlpolicy.FormatSize(m.RSSBytes)
