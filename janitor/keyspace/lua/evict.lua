@@ -60,9 +60,9 @@ plain = plain and try(function()
       if fate == 'e' then goes(key) else stays(i, fate) end
     end
   end
-  local beyond, room = 0, count -- bytes that were measured beyond those assumed, and how many keys fit
+  local beyond = 0 -- bytes that were measured beyond those assumed
   local function fit() return budget > 0 and assumed > 0 and math.max(1, math.floor((budget - beyond) / assumed)) or count end
-  room = fit()
+  local room = fit() -- how many keys go
   if stride > 0 then
     for k = stride, math.min(count, room), stride do
       local size = call('MEMORY', 'USAGE', chosen[k], 'SAMPLES', 64)
