@@ -21,8 +21,9 @@ const (
 	measureEach, measureSome = 16, 64
 	wellMeasured             = 2000
 
-	// fewKeys are too few for a batch of their own while more may follow.
-	fewKeys = 50
+	// fewKeys are too few for a batch of their own while more may follow: what a call costs by itself is what ten
+	// to thirty keys cost.
+	fewKeys = 120
 )
 
 // remover carries out a batch: Node.Evict under the lease, or in a dry run Node.Rehearse, which asks by the same

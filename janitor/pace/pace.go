@@ -54,7 +54,7 @@ func For(name string, level ttlpolicy.Level) (Pace, error) {
 			closeKeys: 200, closePage: 300, closeAtOnce: 2}, nil
 	case "fast":
 		return Pace{Name: name, Slice: 5 * time.Millisecond, Keys: 500, Bytes: 16 << 20, Page: 1000, Ahead: 2,
-			closeKeys: 300, closePage: 300}, nil
+			closeKeys: 500, closePage: 500}, nil
 	}
 	return Pace{}, fmt.Errorf("pace %q is unknown; use auto, gentle, balanced or fast", name)
 }
@@ -71,7 +71,7 @@ const closeBy = 250 * time.Microsecond
 // Far off, a command's way costs more than its work, so it should carry much, and of several under way most are
 // not at the server. Close by, many small commands cost little more than few large ones, and others wait less for
 // each. What is more, a scan has just pulled a page's keys into the server's processor cache: deleting them while
-// they are there costs a fifth less, so pages are small and none waits behind others.
+// they are there costs less, so pages are small and none waits behind others.
 func (p Pace) At(trip time.Duration) Pace {
 	if trip > 0 && trip <= closeBy {
 		p.Keys, p.Page, p.AtOnce, p.Ahead = p.closeKeys, p.closePage, p.closeAtOnce, 0
