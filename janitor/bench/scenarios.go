@@ -135,8 +135,22 @@ func (b *bench) conditions(ctx context.Context) (string, error) {
 	}
 	memory, _ := info.Int("total_system_memory")
 	return fmt.Sprintf("*%s: -n %d -rounds %d; %s, %s, %s; %d cores, %.0f GB memory, %s/%s.*",
-		time.Now().UTC().Format(time.DateOnly), b.keys, b.rounds, "redis-janitor "+said(ctx, "outside of a repository", "git", "describe", "--always", "--dirty"), info.Server(), runtime.Version(), runtime.NumCPU(),
+		time.Now().UTC().Format(time.DateOnly), b.keys, b.rounds, "redis-janitor "+b.revision(ctx), info.Server(), runtime.Version(), runtime.NumCPU(),
 		float64(memory)/(1<<30), said(ctx, runtime.GOOS, "uname", "-sr"), runtime.GOARCH), nil
+}
+
+// revision is the commit that is measured, and whether anything but the document has been changed since: an earlier
+// scenario has written into that.
+func (b *bench) revision(ctx context.Context) string {
+	commit := said(ctx, "outside of a repository", "git", "describe", "--always")
+	state := []string{"git", "status", "--porcelain", "--", ":/"}
+	if filepath.IsLocal(b.out) {
+		state = append(state, ":(exclude)"+b.out)
+	}
+	if said(ctx, "", state...) != "" {
+		commit += "-dirty"
+	}
+	return commit
 }
 
 // said is what a command says in one line, or something else where it says nothing.

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -112,5 +115,45 @@ func TestACommandThatTookLongerThanTheSliceMissesTheGoal(t *testing.T) {
 	goals := c.holdsGoals()
 	if len(goals) != 2 || goals[0].passed || goals[0].got != "5.00 % (1 of 20)" || !goals[1].passed {
 		t.Errorf("got %+v", goals)
+	}
+}
+
+func TestTheRevisionIsDirtyForAnythingButTheDocumentThatIsWritten(t *testing.T) {
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("git is not installed: the document then says that it was measured outside of a repository")
+	}
+	dir := t.TempDir()
+	t.Chdir(dir)
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("code.go", "package one")
+	write("measured.md", "")
+	for _, command := range [][]string{
+		{"init", "-q"}, {"add", "."},
+		{"-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false", "commit", "-qm", "First"},
+	} {
+		if out, err := exec.CommandContext(t.Context(), "git", command...).CombinedOutput(); err != nil {
+			t.Fatalf("git %v: %v: %s", command, err, out)
+		}
+	}
+	inside, outside := &bench{options: options{out: "measured.md"}}, &bench{options: options{out: filepath.Join(t.TempDir(), "measured.md")}}
+	dirty := func(b *bench) bool { return strings.HasSuffix(b.revision(t.Context()), "-dirty") }
+	if dirty(inside) || dirty(outside) {
+		t.Error("dirty with nothing changed")
+	}
+	write("measured.md", "a section")
+	if dirty(inside) {
+		t.Error("dirty for the document that is being written")
+	}
+	if !dirty(outside) {
+		t.Error("not dirty for a document that is not the one being written")
+	}
+	write("code.go", "package two")
+	if !dirty(inside) {
+		t.Error("not dirty with code that was changed")
 	}
 }
