@@ -175,10 +175,10 @@ func (s *Server) arguments() []string {
 // awaitReady waits for an answer that only our own process can give: another server may sit on the port we wanted. It
 // waits for the data too, unless the server is to load them slowly.
 func (s *Server) awaitReady() error {
-	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
-	defer cancel()
-	for {
+	for heard := time.Now(); ; {
+		ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
 		answer, err := s.ask(ctx, "INFO")
+		cancel()
 		ours := strings.Contains(answer, fmt.Sprintf("process_id:%d\r\n", s.PID()))
 		loaded := !strings.Contains(answer, "\r\nloading:1\r\n") || slices.Contains(s.args, "--key-load-delay")
 		switch {
@@ -186,13 +186,16 @@ func (s *Server) awaitReady() error {
 			return nil
 		case err != nil && isReply(err):
 			return nil // NOAUTH or NOPERM: it serves, if not us; a LOADING server answers INFO
+		case err == nil && ours:
+			heard = time.Now() // it loads, and a large snapshot takes its time
 		}
 		select {
 		case <-s.proc.done:
 			return fmt.Errorf("redis-server ended at once: %w", s.proc.err)
-		case <-ctx.Done():
-			return fmt.Errorf("redis-server did not answer on %s within %s", s.Addr, readyWithin)
 		case <-time.After(5 * time.Millisecond):
+		}
+		if time.Since(heard) > readyWithin {
+			return fmt.Errorf("redis-server did not answer on %s within %s", s.Addr, readyWithin)
 		}
 	}
 }
