@@ -46,6 +46,30 @@ func TestATrialHasMoreKeysThanASample(t *testing.T) {
 	}
 }
 
+func TestTheSlowLogIsNotTakenForWhatTheKeysTake(t *testing.T) {
+	s := testServer(t)
+	before, err := s.settledMemory(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.client.ConfigSet(t.Context(), "slowlog-log-slower-than", "0")
+	words := []any{"DEL"}
+	for range 40 {
+		words = append(words, strings.Repeat("none", 30))
+	}
+	for range 200 {
+		s.client.Do(t.Context(), words...)
+	}
+	s.client.ConfigSet(t.Context(), "slowlog-log-slower-than", "-1")
+	if n := s.client.SlowLogGet(t.Context(), 200).Val(); len(n) < 200 {
+		t.Fatalf("%d commands are in the slow log, so nothing is tried here", len(n))
+	}
+	after, err := s.settledMemory(t.Context())
+	if err != nil || after-before > 100<<10 {
+		t.Errorf("%d bytes more than before, and not a key: %v", after-before, err)
+	}
+}
+
 func TestATrialIsCoveredFromEndToEndOfItsInterval(t *testing.T) {
 	for freed, want := range map[int64]bool{99: false, 100: true, 105: true, 110: true, 111: false} {
 		if got := (trial{bytes: 105, low: 100, high: 110, freed: freed}).covered(); got != want {

@@ -201,8 +201,12 @@ func (b *bench) predict(ctx context.Context, s *server, policy string, e even, r
 	return t, nil
 }
 
-// settledMemory is what the keys take, once it stays the same: nothing waits to be freed, no table is being resized.
+// settledMemory is what the keys take, once it stays the same: nothing waits to be freed, no table is being resized. The
+// slow log is thrown away before: it keeps the words of each of its commands, on a slow machine of hundreds of batches.
 func (s *server) settledMemory(ctx context.Context) (int64, error) {
+	if err := s.client.SlowLogReset(ctx).Err(); err != nil {
+		return 0, err
+	}
 	const noise = 4 << 10
 	last, since := int64(math.MaxInt64), time.Now()
 	for {
