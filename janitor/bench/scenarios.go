@@ -16,7 +16,7 @@ import (
 // scenario is one section of the document.
 type scenario struct {
 	name string
-	// rounds are enough by default: all scenarios together take some 45 minutes on two cores.
+	// rounds are enough by default: all scenarios together take 45 minutes on two quick cores, and twice as long on slow ones.
 	rounds int
 	run    func(*bench, context.Context) (section, error)
 }
@@ -112,7 +112,7 @@ the rounds with their lowest and highest in brackets. How many rounds there were
 
 To repeat it, with redis-server and redis-cli installed and nothing else at work:
 
-    make bench                                  # everything, about 45 minutes on two cores
+    make bench                                  # everything, 45 to 90 minutes on two cores
     go run ./janitor/bench -n 10000000 -rounds 3 -scenario clear
     go run ./janitor/bench -h
 

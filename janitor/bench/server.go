@@ -98,7 +98,7 @@ func (s *server) save(ctx context.Context) error {
 
 // restore starts the server anew with the saved keyspace, so that no way inherits what an earlier one left behind:
 // fragmented memory, a table half resized, loaded scripts.
-func (s *server) restore(ctx context.Context) error {
+func (s *server) restore(context.Context) error {
 	s.Kill()
 	dump := filepath.Join(s.Dir, "dump.rdb")
 	if err := os.Remove(dump); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -107,20 +107,8 @@ func (s *server) restore(ctx context.Context) error {
 	if err := os.Link(s.snapshotPath(), dump); err != nil {
 		return err
 	}
-	s.Restart(s.host)
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
-	defer cancel()
-	for {
-		info, err := s.info(ctx)
-		if loading, _ := info.Int("loading"); err == nil && loading == 0 {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+	s.Restart(s.host) // waits until the snapshot is loaded
+	return nil
 }
 
 func (s *server) info(ctx context.Context) (keyspace.Info, error) {
