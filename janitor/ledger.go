@@ -32,6 +32,7 @@ type ledger struct {
 	stopAt     int64 // the run's target in the same count; below zero: none
 	sinceBytes float64
 	understate float64 // how many times more than estimated was freed by the last reading, at least 1; 0 before it
+	proven     float64 // of this walk, what the estimates said of which a reading has told what it really was
 	unmarked   string  // why the cooldown's mark could not be set
 	reason     Reason  // why nothing more is admitted
 	err        error
@@ -73,7 +74,7 @@ func (l *ledger) again() {
 		t.gone, t.failed, t.uncertain, t.bytes = old.gone, old.failed, old.uncertain, old.bytes
 	}
 	l.families, l.walk, l.reason, l.err = fresh.families, 1, "", nil
-	l.used, l.stopAt, l.sinceBytes = fresh.used, fresh.stopAt, 0
+	l.used, l.stopAt, l.sinceBytes, l.proven = fresh.used, fresh.stopAt, 0, 0
 }
 
 // expect has a census tell the sizes of what lies between two waterlines, which stand until the walk
@@ -178,16 +179,20 @@ const (
 	// for it to be told: of a large value MEMORY USAGE looks at a few elements, and one huge one may be beside them.
 	firstAt    = 0.01
 	firstBytes = 64 << 10
+	// growth bounds a step by those before it: memory moves by itself too, by clients' buffers and by what others
+	// write, and a reading over little says little of a step that is many times as large.
+	growth = 4
 	// mostUnderstated bounds what a reading says of the estimates: others write and delete meanwhile.
 	mostUnderstated = 100
 )
 
 // toGo is what must seem to be freed before the next reading, of so much that is left.
 func (l *ledger) toGo(gap float64) float64 {
-	if l.understate == 0 && l.n.acts() {
-		return min(max(firstAt*gap, firstBytes), probeAt*gap)
+	step := probeAt * gap
+	if l.n.acts() { // a rehearsal's readings are its own estimates
+		step = min(step, max(firstAt*gap, firstBytes, growth*l.proven))
 	}
-	return probeAt * gap
+	return step
 }
 
 // admit says how many of the keys with these sizes may be sent now. It waits for batches on their way
@@ -215,14 +220,14 @@ func (l *ledger) admit(ctx context.Context, sizes []float64) (int, error) {
 		}
 		if l.stopAt >= 0 && allowed > 0 {
 			gap := float64(l.used-l.stopAt) / max(l.understate, 1)
-			sent := l.sinceBytes + l.onWayBytes
+			sent, step := l.sinceBytes+l.onWayBytes, l.toGo(gap)
 			switch {
 			case gap <= 0:
 				ended = TargetReached
-			case sent > 0 && (sent >= l.toGo(gap) || sent+sizes[0] > gap):
+			case sent > 0 && sent+sizes[0] > step:
 				probe = true
 			default:
-				allowed = max(1, fitting(sizes[:allowed], gap-sent))
+				allowed = max(1, fitting(sizes[:allowed], step-sent))
 			}
 		}
 		if ended == "" && !probe {
@@ -285,6 +290,7 @@ func (l *ledger) read(ctx context.Context) error {
 	if l.sinceBytes > 0 {
 		l.understate = min(max(float64(l.used-used)/l.sinceBytes, 1), mostUnderstated)
 	}
+	l.proven += l.sinceBytes
 	l.used, l.sinceBytes = used, 0
 	return nil
 }

@@ -3,6 +3,7 @@ package janitor_test
 import (
 	"context"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -178,6 +179,37 @@ func TestAHugeElementAmongManySmallOnesDoesNotCarryPastTheTarget(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestAReadingThatOthersHideDoesNotCarryPastTheTarget(t *testing.T) {
+	// Of a list Redis judges by the elements at its head, which here leaves out most of it.
+	s := startLean(t, "--list-max-listpack-size", "1")
+	c := s.Client()
+	parts := append(slices.Repeat([]any{"v"}, 200), strings.Repeat("v", 20_000))
+	fill(t, s, func(ctx context.Context, p redis.Pipeliner, e entry) {
+		p.RPush(ctx, e.key, parts...)
+		p.PExpireAt(ctx, e.key, e.expiry)
+	}, evenly("first:", 1500, 10*time.Minute, time.Hour, bytesEach(0)))
+	limit := settledMemory(t, c) * 100 / 80
+
+	// When memory is read for the first time after a deletion, others have just written about as much as has been freed.
+	p := redistest.Proxy(t, s.Addr)
+	var written atomic.Bool
+	p.Answer(func(cmd []string) (string, bool) {
+		if strings.EqualFold(cmd[0], "INFO") && dbSize(t, c) < 1500 && written.CompareAndSwap(false, true) {
+			if err := c.Set(t.Context(), "others:", strings.Repeat("v", 500_000), 0).Err(); err != nil {
+				t.Errorf("writing meanwhile: %v", err)
+			}
+		}
+		return "", false
+	})
+	expect(t, clean(t, s, fast, cleaning(limit, first), through(p)), janitor.Evicted, janitor.TargetReached, 0)
+	if !written.Load() {
+		t.Error("nothing was written meanwhile")
+	}
+	if after, target := settledMemory(t, c), limit*55/100; after > target || target-after > limit*2/100+buffers {
+		t.Errorf("memory is at %.1f %% of the limit, want 55", 100*float64(after)/float64(limit))
 	}
 }
 

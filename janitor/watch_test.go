@@ -122,7 +122,7 @@ func TestTheScanLeavesOutOnTheServerWhatNoFamilyMatches(t *testing.T) {
 func TestWhileDeletionsStandStillNoMorePagesAreScannedThanMayWait(t *testing.T) {
 	s := redistest.Start(t)
 	p := redistest.Proxy(t, s.Addr)
-	fill(t, s, writeString, evenly("first:", 20_000, 10*time.Minute, time.Hour, bytesEach(20)))
+	fill(t, s, writeString, evenly("first:", 40_000, 10*time.Minute, time.Hour, bytesEach(20)))
 	// Deletions are held until the canary has been heard so often that a scan would have ended many times over.
 	const heard, mayWait = 30, 25
 	var pages, pings, most atomic.Int64
