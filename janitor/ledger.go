@@ -23,19 +23,16 @@ type ledger struct {
 	walk     int
 
 	onWayKeys  int64
-	onWayBytes float64
 	goneKeys   int64 // evicted, or perhaps
 	goneBytes  float64
 	takenBytes float64 // of the evicted and of those that perhaps are: what limits go by
 
-	used       int64 // by the last reading, as the server counts
-	stopAt     int64 // the run's target in the same count; below zero: none
-	sinceBytes float64
-	understate float64 // how many times more than estimated was freed by the last reading, at least 1; 0 before it
-	proven     float64 // of this walk, what the estimates said of which a reading has told what it really was
-	unmarked   string  // why the cooldown's mark could not be set
-	reason     Reason  // why nothing more is admitted
-	err        error
+	used     int64 // by the last reading, as the server counts
+	stopAt   int64 // the run's target in the same count; below zero: none
+	approach approach
+	unmarked string // why the cooldown's mark could not be set
+	reason   Reason // why nothing more is admitted
+	err      error
 }
 
 // tally counts one family's keys.
@@ -50,6 +47,7 @@ type tally struct {
 
 func newLedger(n *nodeJob) *ledger {
 	l := &ledger{n: n, families: make([]tally, len(n.rules)), used: n.reading.Counted, stopAt: -1, walk: 1}
+	l.approach = approach{rehearsed: !n.acts(), families: make([]evidence, len(n.rules))}
 	if need := n.need(); need != math.MaxInt64 {
 		l.stopAt = max(n.reading.Counted-need, 0)
 		if need == 0 {
@@ -74,7 +72,8 @@ func (l *ledger) again() {
 		t.gone, t.failed, t.uncertain, t.bytes = old.gone, old.failed, old.uncertain, old.bytes
 	}
 	l.families, l.walk, l.reason, l.err = fresh.families, 1, "", nil
-	l.used, l.stopAt, l.sinceBytes, l.proven = fresh.used, fresh.stopAt, 0, 0
+	l.used, l.stopAt = fresh.used, fresh.stopAt
+	l.approach.newWalk()
 }
 
 // expect has a census tell the sizes of what lies between two waterlines, which stand until the walk
@@ -171,33 +170,9 @@ func (l *ledger) stopped() Reason {
 	return l.reason
 }
 
-const (
-	// probeAt is the share of what is left to free after which memory is read again. The last steps
-	// before the target are small, so the estimate's error does not carry past it.
-	probeAt = 0.8
-	// firstAt is that share as long as nothing has told whether the estimates hold, and firstBytes what must be gone
-	// for it to be told: of a large value MEMORY USAGE looks at a few elements, and one huge one may be beside them.
-	firstAt    = 0.01
-	firstBytes = 64 << 10
-	// growth bounds a step by those before it: memory moves by itself too, by clients' buffers and by what others
-	// write, and a reading over little says little of a step that is many times as large.
-	growth = 4
-	// mostUnderstated bounds what a reading says of the estimates: others write and delete meanwhile.
-	mostUnderstated = 100
-)
-
-// toGo is what must seem to be freed before the next reading, of so much that is left.
-func (l *ledger) toGo(gap float64) float64 {
-	step := probeAt * gap
-	if l.n.acts() { // a rehearsal's readings are its own estimates
-		step = min(step, max(firstAt*gap, firstBytes, growth*l.proven))
-	}
-	return step
-}
-
-// admit says how many of the keys with these sizes may be sent now. It waits for batches on their way
-// where the answer hangs on them; 0 means that the run has stopped.
-func (l *ledger) admit(ctx context.Context, sizes []float64) (int, error) {
+// admit says how many of a family's keys, with these sizes, may be sent now. It waits for batches on
+// their way where the answer hangs on them; 0 means that the run has stopped.
+func (l *ledger) admit(ctx context.Context, family int, sizes []float64) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for {
@@ -214,25 +189,21 @@ func (l *ledger) admit(ctx context.Context, sizes []float64) (int, error) {
 			}
 		}
 		if limit := l.n.req.MaxBytes; limit > 0 && allowed > 0 {
-			if allowed = fitting(sizes[:allowed], float64(limit)-l.takenBytes-l.onWayBytes-otherBytes); allowed == 0 {
+			if allowed = fitting(sizes[:allowed], float64(limit)-l.takenBytes-l.approach.onWay()-otherBytes); allowed == 0 {
 				ended = MaxBytes
 			}
 		}
 		if l.stopAt >= 0 && allowed > 0 {
-			gap := float64(l.used-l.stopAt) / max(l.understate, 1)
-			sent, step := l.sinceBytes+l.onWayBytes, l.toGo(gap)
-			switch {
-			case gap <= 0:
+			if gap := float64(l.used - l.stopAt); gap <= 0 {
 				ended = TargetReached
-			case sent > 0 && sent+sizes[0] > step:
-				probe = true
-			default:
-				allowed = max(1, fitting(sizes[:allowed], step-sent))
+			} else {
+				allowed = l.approach.room(gap, family, sizes[:allowed])
+				probe = allowed == 0
 			}
 		}
 		if ended == "" && !probe {
 			l.onWayKeys += int64(allowed)
-			l.onWayBytes += sum(sizes[:allowed])
+			l.approach.families[family].onWay += sum(sizes[:allowed])
 		}
 		enter()
 		switch {
@@ -244,22 +215,11 @@ func (l *ledger) admit(ctx context.Context, sizes []float64) (int, error) {
 			l.reason = ended
 			return 0, nil
 		default:
-			if err := l.read(ctx); err != nil {
+			if err := l.read(ctx); err != nil && l.reason == "" { // the lock was free meanwhile
 				l.reason, l.err = Internal, err
-				return 0, err
 			}
 		}
 	}
-}
-
-// fitting is how many of the first keys fit into a number of bytes.
-func fitting(sizes []float64, room float64) int {
-	for i, size := range sizes {
-		if room -= size; room < 0 {
-			return i
-		}
-	}
-	return len(sizes)
 }
 
 func sum(sizes []float64) (total float64) {
@@ -269,12 +229,11 @@ func sum(sizes []float64) (total float64) {
 	return total
 }
 
-// read takes a reading between two batches, with the lock held. In a dry run it is an estimate: what
-// was in use, less what would have gone.
+// read takes a reading between two batches. The lock, which the caller holds, is free while the server is asked. In a
+// dry run it is an estimate: what was in use, less what would have gone.
 func (l *ledger) read(ctx context.Context) error {
 	if l.n.req.Command == DryRun {
-		l.used -= int64(l.sinceBytes)
-		l.sinceBytes = 0
+		l.used -= int64(l.approach.rehearse())
 		return nil
 	}
 	l.mu.Unlock()
@@ -287,11 +246,8 @@ func (l *ledger) read(ctx context.Context) error {
 	if !ok {
 		return errors.New("INFO does not tell used_memory any more")
 	}
-	if l.sinceBytes > 0 {
-		l.understate = min(max(float64(l.used-used)/l.sinceBytes, 1), mostUnderstated)
-	}
-	l.proven += l.sinceBytes
-	l.used, l.sinceBytes = used, 0
+	l.approach.reading(float64(l.used - used))
+	l.used = used
 	return nil
 }
 
@@ -330,7 +286,7 @@ func (l *ledger) settle(p parcel, r keyspace.Removal) (rest parcel) {
 			rest.keys, rest.sizes, rest.ttls = append(rest.keys, p.keys[i]), append(rest.sizes, p.sizes[i]), append(rest.ttls, p.ttls[i])
 			continue
 		}
-		l.arrived(p.sizes[i : i+1])
+		l.arrived(p.family, p.sizes[i:i+1])
 		switch fate {
 		case keyspace.Gone:
 			gone++
@@ -371,7 +327,7 @@ func (l *ledger) settle(p parcel, r keyspace.Removal) (rest parcel) {
 	l.goneKeys += gone + perhaps
 	l.goneBytes += bytes
 	l.takenBytes += bytes + perhapsBytes
-	l.sinceBytes += bytes + perhapsBytes
+	l.approach.families[p.family].since += bytes + perhapsBytes
 	l.n.spent.tell(l)
 	l.settled.Broadcast()
 	return rest
@@ -397,21 +353,23 @@ func keptReason(fate keyspace.Fate) ttlpolicy.Reason {
 }
 
 // release takes back what was admitted and not sent.
-func (l *ledger) release(sizes []float64) {
+func (l *ledger) release(p parcel) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.arrived(sizes)
+	l.arrived(p.family, p.sizes)
 	l.n.spent.tell(l)
 	l.settled.Broadcast()
 }
 
 // arrived takes keys off the way. When none is left there are no bytes left either, whatever the
 // rounding of sums says.
-func (l *ledger) arrived(sizes []float64) {
+func (l *ledger) arrived(family int, sizes []float64) {
 	l.onWayKeys -= int64(len(sizes))
-	l.onWayBytes -= sum(sizes)
+	l.approach.families[family].onWay -= sum(sizes)
 	if l.onWayKeys == 0 {
-		l.onWayBytes = 0
+		for i := range l.approach.families {
+			l.approach.families[i].onWay = 0
+		}
 	}
 }
 

@@ -46,7 +46,7 @@ func (s *spent) enter(l *ledger) {
 	if s.by == nil {
 		s.by = map[*ledger]taken{}
 	}
-	s.by[l] = taken{l.goneKeys + l.onWayKeys, l.takenBytes + l.onWayBytes}
+	s.by[l] = taken{l.goneKeys + l.onWayKeys, l.takenBytes + l.approach.onWay()}
 }
 
 // newLimit holds all nodes of a run to so many keys a second together; nil where there is no limit.

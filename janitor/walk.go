@@ -324,8 +324,9 @@ func (w *walker) flush(ctx context.Context, family int) error {
 			b.sizes[i] = max(mean, 1)
 		}
 	}
+	persistent := b.persistent == len(b.keys)
 	for len(b.keys) > 0 {
-		count, err := w.ledger.admit(ctx, b.sizes)
+		count, err := w.ledger.admit(ctx, family, b.sizes)
 		if err != nil {
 			return err
 		}
@@ -337,10 +338,11 @@ func (w *walker) flush(ctx context.Context, family int) error {
 			}
 			return nil
 		}
+		p := parcel{family, b.keys[:count], b.sizes[:count], b.ttls[:count], persistent}
 		select {
-		case w.queue <- parcel{family, b.keys[:count], b.sizes[:count], b.ttls[:count], b.persistent == len(b.keys)}:
+		case w.queue <- p:
 		case <-ctx.Done():
-			w.ledger.release(b.sizes[:count])
+			w.ledger.release(p)
 			return nil
 		}
 		b.keys, b.sizes, b.ttls = b.keys[count:], b.sizes[count:], b.ttls[count:]
@@ -353,7 +355,7 @@ func (w *walker) flush(ctx context.Context, family int) error {
 func (w *walker) work(ctx context.Context) {
 	for p := range w.queue {
 		if ctx.Err() != nil || w.ledger.stopped() != "" {
-			w.ledger.release(p.sizes)
+			w.ledger.release(p)
 			continue
 		}
 		w.carryOut(ctx, p)
@@ -364,13 +366,13 @@ func (w *walker) carryOut(ctx context.Context, p parcel) {
 	// A batch that ends early by its bytes leaves the rest for the next call.
 	for len(p.keys) > 0 {
 		if err := w.mayDelete(ctx, len(p.keys)); err != nil {
-			w.ledger.release(p.sizes)
+			w.ledger.release(p)
 			w.ledger.stop(reasonOf(err), err)
 			return
 		}
 		removal, took, err := w.send(ctx, p)
 		if took == 0 { // stopped while it waited for its turn
-			w.ledger.release(p.sizes)
+			w.ledger.release(p)
 			return
 		}
 		rest := w.ledger.settle(p, removal)
@@ -378,7 +380,7 @@ func (w *walker) carryOut(ctx context.Context, p parcel) {
 			err = removal.Refusal
 		}
 		if unnoted := w.note(p, removal, err); unnoted != nil {
-			w.ledger.release(rest.sizes)
+			w.ledger.release(rest)
 			w.ledger.stop(File, unnoted)
 			return
 		}
@@ -389,7 +391,7 @@ func (w *walker) carryOut(ctx context.Context, p parcel) {
 			w.setbacks.Store(0)
 			w.sizers[p.family].Took(len(p.keys)-len(rest.keys), took)
 		} else if err = w.overcome(ctx, err); err != nil {
-			w.ledger.release(rest.sizes)
+			w.ledger.release(rest)
 			w.ledger.stop(reasonOf(err), err)
 			return
 		}

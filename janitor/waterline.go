@@ -255,11 +255,11 @@ func (l *ledger) gone() (keys, bytes int64) {
 	return l.goneKeys, int64(l.takenBytes)
 }
 
-// nextWalk has what comes belong to another walk. It may be of other families, whose estimates nothing has told of.
+// nextWalk has what comes belong to another walk.
 func (l *ledger) nextWalk(census *ttlpolicy.Census, cuts, earlier []ttlpolicy.Cut) {
 	l.expect(census, cuts, earlier)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.walk++
-	l.proven = 0
+	l.approach.newWalk()
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 )
@@ -69,6 +70,17 @@ func ratios(of, by []float64) []float64 {
 
 // factor writes a spread of ratios: "1.12 (1.05–1.30)".
 func (s spread) factor() string { return fmt.Sprintf("%.2f (%.2f–%.2f)", s.Median, s.Min, s.Max) }
+
+// tenths is a spread with one decimal; what rounds to zero has no sign.
+func (s spread) tenths() string {
+	one := func(v float64) float64 {
+		if v = math.Round(10*v) / 10; v == 0 {
+			return 0
+		}
+		return v
+	}
+	return fmt.Sprintf("%.1f (%.1f–%.1f)", one(s.Median), one(s.Min), one(s.Max))
+}
 
 // rotated is the order of a round: each round begins with another one, so that none always follows the same.
 func rotated[T any](all []T, round int) []T {

@@ -68,6 +68,9 @@ func TestTheSpreadHasTheMiddleAndTheEnds(t *testing.T) {
 	if got := (spread{1.234, 0.5, 10}).factor(); got != "1.23 (0.50–10.00)" {
 		t.Errorf("written as %q", got)
 	}
+	if got := (spread{-0.04, -0.16, 0.04}).tenths(); got != "0.0 (-0.2–0.0)" {
+		t.Errorf("written as %q", got)
+	}
 }
 
 func TestRatiosAreOfTheSameRound(t *testing.T) {

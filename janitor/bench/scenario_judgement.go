@@ -139,8 +139,7 @@ func (j *judgement) section() section {
 	var rows [][]string
 	for i, c := range j.cleaners {
 		percent := func(of func(verdict) float64) string {
-			s := spreadOf(column(j.verdicts[i], of))
-			return fmt.Sprintf("%.1f (%.1f–%.1f)", s.Median, s.Min, s.Max)
+			return spreadOf(column(j.verdicts[i], of)).tenths()
 		}
 		rows = append(rows, []string{c.label,
 			fmt.Sprint(j.total(i, func(v verdict) int { return v.LostSessions })), fmt.Sprint(j.total(i, func(v verdict) int { return v.LostOthers })),
@@ -218,5 +217,5 @@ func (j *judgement) ahead(ours int, what string, rate func(verdict) float64, cou
 		points = append(points, rate(v)-best)
 	}
 	s := spreadOf(points)
-	return goal{what, "≥ 0", fmt.Sprintf("%.1f (%.1f–%.1f)", s.Median, s.Min, s.Max), s.Median >= 0}
+	return goal{what, "≥ 0", s.tenths(), s.Median >= 0}
 }

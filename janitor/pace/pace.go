@@ -69,7 +69,7 @@ const closeBy = 250 * time.Microsecond
 // At fits a pace to the shortest round trip seen; 0 is for one that isn't known.
 //
 // Far off, a command's way costs more than its work, so it should carry much, and of several under way most are
-// not at the server. Close by a command costs little beside its work, and of smaller ones others wait less for each.
+// not at the server. Close by a command costs little beside its work, and others wait less for a small one.
 // What is more, a scan has just pulled a page's keys into the server's processor cache: deleting them while they are
 // there costs less, so pages are small and none waits behind others.
 func (p Pace) At(trip time.Duration) Pace {
