@@ -84,7 +84,7 @@ func enter(ctx context.Context, o Options, door target, met *Node) (*Keyspace, e
 func (c *cluster) meet(ctx context.Context, i int) (*Node, error) {
 	s := c.shards[i]
 	node := newNode(c.options, c.target(s.addr))
-	node.slots = s.slots
+	node.slots.Store(&s.slots)
 	node.find = func(ctx context.Context, lost *Node) (target, slotSet, error) { return c.find(ctx, lost, i) }
 	node.clustered = true
 	_, err := node.Meet(ctx)
@@ -179,7 +179,7 @@ func (c *cluster) find(ctx context.Context, lost *Node, i int) (target, slotSet,
 		if s.addr == lost.addr {
 			return c.target(s.addr), s.slots, nil
 		}
-		if s.slots.has(lost.slots.lowest()) {
+		if s.slots.has(lost.dealt().lowest()) {
 			heir = &shards[at]
 		}
 	}
@@ -305,7 +305,7 @@ func (n *Node) Gained(ctx context.Context) (slots int, err error) {
 	shards, err := n.shards(ctx)
 	for _, s := range shards {
 		if s.addr == n.addr {
-			slots = s.slots.without(n.slots).size()
+			slots = s.slots.without(n.dealt()).size()
 		}
 	}
 	return slots, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -77,6 +78,33 @@ func TestTheGuardHoldsOnEveryConnectionOfACluster(t *testing.T) {
 	}
 }
 
+func TestWhoHasAKeyIsToldAlsoWhileANodeLooksForItsSlots(t *testing.T) {
+	cluster := redistest.StartCluster(t, 2, 0)
+	k := enterCluster(t, options(cluster.Masters[0].URL(), Evicting))
+	n := k.Nodes()[0]
+	key := "{" + n.dealt().tag() + "}"
+	var met sync.WaitGroup
+	met.Go(func() {
+		for range 20 {
+			if _, err := n.Meet(t.Context()); err != nil {
+				t.Errorf("meeting %s again: %v", n.Addr(), err)
+			}
+		}
+	})
+	done := make(chan struct{})
+	go func() { met.Wait(); close(done) }()
+	for {
+		if owner := k.Owner(key); owner != n {
+			t.Fatal("another node has the key by now")
+		}
+		select {
+		case <-done:
+			return
+		default:
+		}
+	}
+}
+
 func TestASentinelIsAskedForThePrimaryAndNothingElse(t *testing.T) {
 	o := options("redis://127.0.0.1:1", inquiring)
 	client := o.client(target{network: "tcp", addr: "127.0.0.1:1"}, 0, 1, nil)
@@ -96,7 +124,7 @@ func TestABatchOfManySlotsGoesSlotBySlot(t *testing.T) {
 	n := k.Nodes()[0]
 	var tags, keys []string // of slots that this server has
 	for i := 0; len(tags) < 20; i++ {
-		if tag := "{" + strconv.Itoa(i) + "}"; n.slots.has(SlotOf(tag)) {
+		if tag := "{" + strconv.Itoa(i) + "}"; n.has(tag) {
 			tags = append(tags, tag)
 		}
 	}
@@ -169,7 +197,7 @@ func TestKeysOfASlotThatAnotherMasterHasByNowStayWhileTheRestOfTheirBatchGoes(t 
 	n := k.Nodes()[0]
 	var keys []string // two of each of four slots
 	for i := 0; len(keys) < 8; i++ {
-		if tag := "{" + strconv.Itoa(i) + "}"; n.slots.has(SlotOf(tag)) {
+		if tag := "{" + strconv.Itoa(i) + "}"; n.has(tag) {
 			keys = append(keys, tag+"a", tag+"b")
 		}
 	}

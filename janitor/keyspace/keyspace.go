@@ -107,7 +107,7 @@ func (k *Keyspace) Owner(key string) *Node {
 		return k.nodes[0]
 	}
 	for _, n := range k.nodes {
-		if n.slots.has(SlotOf(key)) {
+		if n.has(key) {
 			return n
 		}
 	}
@@ -135,7 +135,9 @@ type Node struct {
 	loaded loadedScripts
 
 	clustered bool
-	slots     slotSet // those of a cluster's node when it was met
+	// slots are those of a cluster's node when it was met; nil: none are known. Others' work asks for them, by Owner, while this
+	// node looks for whoever has them now.
+	slots atomic.Pointer[slotSet]
 	// find tells where the server is now that has this node's keys; nil: it stays where it is.
 	find func(ctx context.Context, lost *Node) (target, slotSet, error)
 }
@@ -278,13 +280,27 @@ func (n *Node) Serves(ctx context.Context, key string) error {
 	return err
 }
 
+// dealt is which slots the node had when it was met.
+func (n *Node) dealt() slotSet {
+	if slots := n.slots.Load(); slots != nil {
+		return *slots
+	}
+	return slotSet{}
+}
+
+// has tells whether a key's slot was one of the node's when it was met.
+func (n *Node) has(key string) bool {
+	slots := n.dealt()
+	return slots.has(SlotOf(key))
+}
+
 // follow goes where the server is now that has this node's keys.
 func (n *Node) follow(ctx context.Context) error {
 	t, slots, err := n.find(ctx, n)
 	if err != nil {
 		return err
 	}
-	n.slots = slots
+	n.slots.Store(&slots)
 	if t.addr == n.addr {
 		return nil
 	}

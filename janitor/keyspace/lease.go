@@ -39,7 +39,7 @@ func (n *Node) cooldownKey() string {
 	if !n.clustered {
 		return CooldownKey
 	}
-	return CooldownKey + ":{" + n.slots.tag() + "}"
+	return CooldownKey + ":{" + n.dealt().tag() + "}"
 }
 
 // keeper is the server that has the lease.
