@@ -85,7 +85,7 @@ func TestEstimatesThatHoldCostFewReadings(t *testing.T) {
 	}
 }
 
-func TestAReadingIsAskedForOnlyWhereSomethingHasGoneOrIsOnItsWay(t *testing.T) {
+func TestAStepIsBoundedByWhatIsLeftAndByWhatHasGoneOfTheFamily(t *testing.T) {
 	for name, tt := range map[string]struct {
 		known     evidence
 		rehearsed bool

@@ -232,7 +232,7 @@ func sum(sizes []float64) (total float64) {
 // read takes a reading between two batches. The lock, which the caller holds, is free while the server is asked. In a
 // dry run it is an estimate: what was in use, less what would have gone.
 func (l *ledger) read(ctx context.Context) error {
-	if l.n.req.Command == DryRun {
+	if l.approach.rehearsed {
 		l.used -= int64(l.approach.rehearse())
 		return nil
 	}

@@ -124,7 +124,7 @@ func TestABatchOfManySlotsGoesSlotBySlot(t *testing.T) {
 	n := k.Nodes()[0]
 	var tags, keys []string // of slots that this server has
 	for i := 0; len(tags) < 20; i++ {
-		if tag := "{" + strconv.Itoa(i) + "}"; n.has(tag) {
+		if tag := "{" + strconv.Itoa(i) + "}"; n.has(SlotOf(tag)) {
 			tags = append(tags, tag)
 		}
 	}
@@ -197,7 +197,7 @@ func TestKeysOfASlotThatAnotherMasterHasByNowStayWhileTheRestOfTheirBatchGoes(t 
 	n := k.Nodes()[0]
 	var keys []string // two of each of four slots
 	for i := 0; len(keys) < 8; i++ {
-		if tag := "{" + strconv.Itoa(i) + "}"; n.has(tag) {
+		if tag := "{" + strconv.Itoa(i) + "}"; n.has(SlotOf(tag)) {
 			keys = append(keys, tag+"a", tag+"b")
 		}
 	}

@@ -106,8 +106,9 @@ func (k *Keyspace) Owner(key string) *Node {
 	if k.cluster == nil {
 		return k.nodes[0]
 	}
+	slot := SlotOf(key)
 	for _, n := range k.nodes {
-		if n.has(key) {
+		if n.has(slot) {
 			return n
 		}
 	}
@@ -288,10 +289,10 @@ func (n *Node) dealt() slotSet {
 	return slotSet{}
 }
 
-// has tells whether a key's slot was one of the node's when it was met.
-func (n *Node) has(key string) bool {
-	slots := n.dealt()
-	return slots.has(SlotOf(key))
+// has tells whether a slot was one of the node's when it was met. A restore asks for each key, so the slots are not copied.
+func (n *Node) has(slot int) bool {
+	slots := n.slots.Load()
+	return slots != nil && slots.has(slot)
 }
 
 // follow goes where the server is now that has this node's keys.
